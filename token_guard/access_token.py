@@ -1,0 +1,151 @@
+"""AccessToken: what a handler gets once a token is genuine, current and meant for this API.
+
+Never holds the raw token, so that nothing built on it can leak one. Knows nothing about keys or how claims are judged.
+Claims: RFC 7519 4, RFC 9068 2.2, RFC 8693 4.1 (`act`), and the names that hosted services use.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from .request import current_cell
+from .requirements import Requirement, all_of
+from .scopes import ScopeSet
+
+
+class Actor:
+    """The party that acts for the token's subject (RFC 8693 4.1). Its own `actor` is history and grants nothing."""
+
+    __slots__ = ("claims",)
+
+    def __init__(self, claims: Mapping[str, Any]) -> None:
+        self.claims: Mapping[str, Any] = MappingProxyType(dict(claims))
+
+    @property
+    def subject(self) -> str | None:
+        """Who acts: the `sub` of the `act` claim."""
+        return self.claims.get("sub")
+
+    @property
+    def issuer(self) -> str | None:
+        """Who issued that subject, where the claim says so."""
+        return self.claims.get("iss")
+
+    @property
+    def actor(self) -> "Actor | None":
+        """The actor before this one, for the record."""
+        return Actor(self.claims["act"]) if "act" in self.claims else None
+
+    def __repr__(self) -> str:
+        return f"Actor(subject={self.subject!r})"
+
+
+class AccessToken:
+    """A validated access token. Made by ResourceServer alone; read-only."""
+
+    __slots__ = ("_claims", "_scopes")
+
+    def __init__(self, claims: dict[str, Any], scopes: ScopeSet) -> None:
+        self._claims = claims
+        self._scopes = scopes
+
+    @property
+    def subject(self) -> str | None:
+        """Whom the token speaks for: a user, or a client itself (see `is_client`). None where the issuer names nobody."""
+        return self._claims.get("sub")
+
+    @property
+    def issuer(self) -> str:
+        """The issuer, spelled exactly as configured."""
+        issuer: str = self._claims["iss"]
+        return issuer
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """All audiences that the token names, this API's among them; empty where the issuer writes none."""
+        audience = self._claims.get("aud", ())
+        return (audience,) if isinstance(audience, str) else tuple(audience)
+
+    @property
+    def client_id(self) -> str | None:
+        """The client that the token was issued to: `client_id`, or the name that the issuer uses for it."""
+        for name in ("client_id", "azp", "cid", "appid"):
+            if name in self._claims:
+                client_id: str = self._claims[name]
+                return client_id
+        return None
+
+    @property
+    def scopes(self) -> ScopeSet:
+        """The scopes granted, and those implied by configuration."""
+        return self._scopes
+
+    @property
+    def expires_at(self) -> int | float:
+        """When the token expires, in seconds since the epoch."""
+        expires_at: int | float = self._claims["exp"]
+        return expires_at
+
+    @property
+    def issued_at(self) -> int | float | None:
+        """When the token was issued, in seconds since the epoch, where it says so."""
+        return self._claims.get("iat")
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """All claims, as a read-only mapping. Names are literal: `claims["https://northwind.example/roles"]`."""
+        return MappingProxyType(self._claims)
+
+    @property
+    def actor(self) -> Actor | None:
+        """Who acts for the subject, where the token was issued by a token exchange."""
+        return Actor(self._claims["act"]) if "act" in self._claims else None
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        """The `permissions` claim of issuers with role-based access; separate from the scopes."""
+        return tuple(self._claims.get("permissions", ()))
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The `roles` claim: strings, or objects with a `value` (RFC 9068 2.2.3.1). What is neither is left out."""
+        roles = self._claims.get("roles")
+        values = [role.get("value") if isinstance(role, dict) else role for role in roles] if isinstance(roles, list) else []
+        return tuple(value for value in values if isinstance(value, str))
+
+    @property
+    def organization(self) -> str | None:
+        """The organization (`org_id`) that the user logged in to, where the token says so."""
+        return self._claims.get("org_id")
+
+    @property
+    def is_client(self) -> bool:
+        """Whether the token is a client's own, not a user's (RFC 9068 5)."""
+        subject = self.subject
+        return (
+            subject is None
+            or subject == self.client_id
+            or subject.endswith("@clients")
+            or self._claims.get("gty") == "client-credentials"
+            or self._claims.get("idtyp") == "app"
+        )
+
+    def require(self, *requirements: Requirement | str) -> None:
+        """Demand more of this token; a plain string is a scope.
+
+        Inside a guarded request the demand is final: when it is not met, the client gets the 403, even if something
+        catches the exception. To ask without demanding, use `"read:contacts" in token.scopes`.
+
+        Raises:
+            InsufficientScope: a requirement is not met.
+            ConfigurationError: a requirement cannot be understood.
+        """
+        refusal = all_of(*requirements).refusal(self)
+        if refusal is not None:
+            cell = current_cell.get()
+            if cell is not None and cell.token is self:
+                cell.refuse(refusal)
+            raise refusal
+
+    def __repr__(self) -> str:
+        return f"AccessToken(subject={self.subject!r}, client_id={self.client_id!r}, scopes={list(self._scopes)!r})"

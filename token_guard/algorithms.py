@@ -1,0 +1,147 @@
+"""The signature algorithms: a row says which keys fit, how long a signature is, and who verifies it.
+
+The cryptography is PyJWT's and cryptography's; both are imported when a row is first used. RFC 7518 3, RFC 8037,
+RFC 9864 (`Ed25519`, `Ed448`), RFC 9964 (ML-DSA). `none` has no row and can never have one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+from .errors import ConfigurationError
+
+# (key, signature, message) -> genuine? Private to the core: the answer never leaves key_set.py.
+Verifier = Callable[[Any, bytes, bytes], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """One algorithm. `curves` are the `crv` values that fit, or the `alg` for an AKP key; empty where none applies.
+
+    `signature_bytes` is None where the key decides it. `secret_bytes` is the least length of a shared secret.
+    """
+
+    name: str
+    key_type: str
+    make_verifier: Callable[[], Verifier]
+    curves: frozenset[str] = frozenset()
+    signature_bytes: frozenset[int] | None = None
+    secret_bytes: int | None = None
+
+    @cached_property
+    def verify(self) -> Verifier:
+        """Tell whether a signature over a message is genuine under a key: `verify(key, signature, message)`."""
+        return self.make_verifier()
+
+
+def _pyjwt(kind: str, digest: str) -> Callable[[], Verifier]:
+    """Return a maker of PyJWT's verifier of that kind."""
+
+    def make() -> Verifier:
+        module = import_module("jwt.algorithms")
+        algorithm = getattr(module, kind)
+        prepared = algorithm(getattr(algorithm, digest))
+        return lambda key, signature, message: prepared.verify(message, key, signature)
+
+    return make
+
+
+def _by_the_key() -> Verifier:
+    """Return a verifier for keys that need no parameters: EdDSA and ML-DSA."""
+    from cryptography.exceptions import InvalidSignature
+
+    def verify(key: Any, signature: bytes, message: bytes) -> bool:
+        try:
+            key.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def _rows() -> list[Algorithm]:
+    rows = []
+    for bits, curve, size in (("256", "P-256", 64), ("384", "P-384", 96), ("512", "P-521", 132)):
+        digest = f"SHA{bits}"
+        rows += [
+            Algorithm(name=f"RS{bits}", key_type="RSA", make_verifier=_pyjwt("RSAAlgorithm", digest)),
+            Algorithm(name=f"PS{bits}", key_type="RSA", make_verifier=_pyjwt("RSAPSSAlgorithm", digest)),
+            Algorithm(
+                name=f"ES{bits}",
+                key_type="EC",
+                curves=frozenset({curve}),
+                signature_bytes=frozenset({size}),  # RFC 7518 3.4: R and S, each as long as the curve's order
+                make_verifier=_pyjwt("ECAlgorithm", digest),
+            ),
+            Algorithm(
+                name=f"HS{bits}",
+                key_type="oct",
+                secret_bytes=int(bits) // 8,  # RFC 7518 3.2: a key as long as the hash
+                make_verifier=_pyjwt("HMACAlgorithm", digest),
+            ),
+        ]
+    for name, sizes in (("Ed25519", {64}), ("Ed448", {114}), ("EdDSA", {64, 114})):
+        rows.append(
+            Algorithm(
+                name=name,
+                key_type="OKP",
+                curves=frozenset({"Ed25519", "Ed448"} if name == "EdDSA" else {name}),  # RFC 9864: the name is the curve
+                signature_bytes=frozenset(sizes),
+                make_verifier=_by_the_key,
+            )
+        )
+    for name, size in (("ML-DSA-44", 2420), ("ML-DSA-65", 3309), ("ML-DSA-87", 4627)):
+        rows.append(
+            Algorithm(
+                name=name,
+                key_type="AKP",
+                curves=frozenset({name}),
+                signature_bytes=frozenset({size}),
+                make_verifier=_by_the_key,
+            )
+        )
+    return rows
+
+
+ALGORITHMS: dict[str, Algorithm] = {row.name: row for row in _rows()}
+
+# RFC 9068 2.1 and RFC 8725 3.1: signatures by default; ML-DSA where it is listed.
+DEFAULT_ALGORITHMS = tuple(name for name, row in ALGORITHMS.items() if row.key_type in {"RSA", "EC", "OKP"})
+DEFAULT_SECRET_ALGORITHMS = ("HS256",)
+
+
+def check_algorithms(names: object, *, secret: bool) -> frozenset[str]:
+    """Return `names` as a set of algorithms that this machine can verify.
+
+    `secret` tells whether the issuer signs with a shared secret; MACs and signatures never share a list (RFC 8725 3.1).
+
+    Raises:
+        ConfigurationError: empty, unknown, of the other kind, or not offered by the installed cryptography.
+    """
+    if isinstance(names, str):
+        names = (names,)
+    listed = tuple(names) if isinstance(names, (tuple, list, set, frozenset)) else ()
+    if not listed:
+        raise ConfigurationError("algorithms must be a non-empty collection of names such as ['RS256', 'ES256']")
+    for name in listed:
+        row = ALGORITHMS.get(name) if isinstance(name, str) else None
+        if row is None:
+            raise ConfigurationError(f"algorithms: {name!r} is not one of {', '.join(ALGORITHMS)}")
+        if (row.key_type == "oct") != secret:
+            fix = "needs Issuer(secret=...)" if not secret else "is not for an issuer that has a secret"
+            raise ConfigurationError(f"algorithms: {name} {fix}; one issuer uses a secret or public keys, never both")
+        if row.key_type == "AKP" and not has_ml_dsa():
+            raise ConfigurationError(f"algorithms: {name} needs cryptography 48 or later; upgrade it or drop {name}")
+    return frozenset(listed)
+
+
+def has_ml_dsa() -> bool:
+    """Tell whether the installed cryptography offers ML-DSA."""
+    try:
+        import_module("cryptography.hazmat.primitives.asymmetric.mldsa")
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,168 @@
+"""Authorize: the one decorator for all frameworks, and the way to the access token inside a handler.
+
+Both read the cell that an adapter put around the handler, so that 401, 403 and 503 look the same everywhere. Knows no
+framework: a refusal is rendered by whoever made the cell.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from .access_token import AccessToken
+from .errors import ConfigurationError, MissingToken, RequestRejected, TemporarilyUnavailable
+from .request import RequestCell, current_cell
+from .requirements import Requirement, all_of
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+MARKER = "__token_guard__"
+_DISPATCHERS = ("dispatch", "dispatch_request")  # Django and Starlette; Flask
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a decorator left on a view: its requirement, or None where the view is public."""
+
+    requirement: Requirement | None
+
+
+def requires(*requirements: Requirement | str) -> Callable[[View], View]:
+    """Demand `requirements` of the access token before the view runs; a plain string is a scope.
+
+    For sync and async functions, methods, and view classes of Flask, Django and Starlette. Without a guard around the
+    view it never runs. Does NOT validate the token: the guard has.
+
+    Raises:
+        ConfigurationError: a requirement cannot be understood, or the view is `@public`.
+        TypeError: what is decorated is no function, method or view class.
+    """
+    needed = all_of(*requirements)
+
+    def decorate(view: View) -> View:
+        return _mark(_guard_class(view, needed) if inspect.isclass(view) else _guard_function(view, needed), needed)
+
+    return decorate
+
+
+def requires_scope(*scopes: str) -> Callable[[View], View]:
+    """Demand all of `scopes` before the view runs. See `requires`."""
+    return requires(*scopes)
+
+
+def public(view: View) -> View:
+    """Let everybody in without looking at the token. For Flask and Django views; an ASGI guard has `public_paths`.
+
+    Raises:
+        ConfigurationError: the view also has a requirement.
+        TypeError: what is decorated is no function, method or view class.
+    """
+    if not inspect.isclass(view) and not inspect.isroutine(view):
+        raise TypeError(f"public takes a function, a method or a view class, not {type(view).__name__}")
+    return _mark(view, None)
+
+
+def is_public(view: object, method: str) -> bool:
+    """Tell whether `view`, its class, or its class's handler of this HTTP method is `@public`."""
+    view_class = getattr(view, "view_class", None)  # what as_view() of Flask and Django leaves
+    name = method.lower()
+    handler = getattr(view_class, name, None) or (getattr(view_class, "get", None) if name == "head" else None)
+    markers = [marker for candidate in (view, view_class, handler) if (marker := getattr(candidate, MARKER, None))]
+    return any(marker.requirement is None for marker in markers)
+
+
+def current_access_token() -> AccessToken:
+    """Return the access token of the request that is being handled.
+
+    Raises:
+        MissingToken: the request is public or anonymous.
+        ConfigurationError: no guard is around the code that asks.
+    """
+    cell = _decided_cell()
+    if cell.token is None:
+        raise MissingToken(detail=f"the access token was asked for in a request that is {cell.access}")
+    return cell.token
+
+
+def _decided_cell() -> RequestCell:
+    cell = current_cell.get()
+    if cell is None or (cell.access is None and cell.refusal is None):
+        raise ConfigurationError(
+            "no guard has decided about this request: put the Token Guard middleware (ASGI, Django) or extension"
+            " (Flask) of your framework around the application, before anything that asks for the access token"
+        )
+    return cell
+
+
+def _check(cell: RequestCell, needed: Requirement) -> RequestRejected | TemporarilyUnavailable | None:
+    """Return the refusal of this request, which from here on is its answer."""
+    if cell.refusal is not None:
+        return cell.refusal
+    error = MissingToken(detail=f"the view needs a token: {needed}") if cell.token is None else needed.refusal(cell.token)
+    return None if error is None else cell.refuse(error)
+
+
+def _guard_function(view: Any, needed: Requirement) -> Any:
+    if not inspect.isroutine(view):
+        raise TypeError(f"requires takes a function, a method or a view class, not {type(view).__name__}")
+    if inspect.iscoroutinefunction(view):
+
+        @functools.wraps(view)
+        async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+            cell = _decided_cell()
+            refusal = _check(cell, needed)
+            return cell.render(refusal) if refusal else await _answer(cell, view(*args, **kwargs))
+
+        return guarded_async
+
+    @functools.wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        cell = _decided_cell()
+        refusal = _check(cell, needed)
+        if refusal:
+            answer = cell.render(refusal)
+            # Django awaits what the dispatch of an asynchronous view class returns.
+            return _completed(answer) if args and getattr(args[0], "view_is_async", False) else answer
+        try:
+            answer = view(*args, **kwargs)
+        except (RequestRejected, TemporarilyUnavailable) as error:
+            return cell.render(cell.refuse(error))
+        return _answer(cell, answer) if inspect.iscoroutine(answer) else answer
+
+    return guarded
+
+
+async def _answer(cell: RequestCell, pending: Any) -> Any:
+    """Await a view's answer. A refusal that it raises is an answer too, not a crash."""
+    try:
+        return await pending
+    except (RequestRejected, TemporarilyUnavailable) as error:
+        return cell.render(cell.refuse(error))
+
+
+async def _completed(answer: Any) -> Any:
+    return answer
+
+
+def _guard_class(view: Any, needed: Requirement) -> Any:
+    for name in _DISPATCHERS:
+        if hasattr(view, name):
+            if any(_is_marked_public(member) for member in vars(view).values()):
+                raise ConfigurationError(f"{view.__name__} has a requirement and a @public handler: keep one")
+            setattr(view, name, _guard_function(getattr(view, name), needed))
+            return view
+    raise TypeError(f"{view.__name__} is no view class: it has neither dispatch nor dispatch_request")
+
+
+def _is_marked_public(member: object) -> bool:
+    marker = getattr(member, MARKER, None)
+    return isinstance(marker, Marker) and marker.requirement is None
+
+
+def _mark(view: Any, requirement: Requirement | None) -> Any:
+    earlier = getattr(view, MARKER, None)
+    if earlier is not None and (earlier.requirement is None) != (requirement is None):
+        raise ConfigurationError(f"{view.__qualname__} is @public and has a requirement: keep one")
+    setattr(view, MARKER, Marker(requirement))
+    return view

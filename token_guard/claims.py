@@ -1,0 +1,220 @@
+"""The claim rules, one small function each, in the order in which they refuse.
+
+All are asked before the signature is checked, so they may refuse and never grant. They are told the time and fetch
+nothing. RFC 7519 4.1, RFC 9068 2.2 and 4, RFC 8693 4.1, RFC 8725 3.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .access_token import AccessToken
+from .errors import InvalidToken, Reason, shown
+from .issuer import Profile
+from .jws import ACCESS_TOKEN_TYPE, UnverifiedToken
+from .scopes import DEFAULT_SCOPE_PATTERN, ScopeSet
+
+MAX_ACTORS = 10  # our own bound on nested `act` claims
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimPolicy:
+    """What the tokens of one issuer must hold. Times are in seconds."""
+
+    issuer: str
+    audiences: frozenset[str]
+    profile: Profile
+    leeway: float
+    max_token_age: float | None
+    scope_claims: tuple[str, ...]
+    organizations: frozenset[str] | None
+    scope_pattern: str = DEFAULT_SCOPE_PATTERN
+    scope_implications: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def required_claims(self) -> tuple[str, ...]:
+        """The claims without which a token is refused, besides `iss`."""
+        return _REQUIRED[self.profile] if self.max_token_age is None else (*_REQUIRED[self.profile], "iat")
+
+
+Rule = Callable[[UnverifiedToken, ClaimPolicy, float], None]
+
+
+def check_claims(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """Apply every claim rule. `now` is in seconds since the epoch.
+
+    Does NOT check `iss`, which chose the policy, nor the signature.
+
+    Raises:
+        InvalidToken: the first rule that is broken, by its reason.
+    """
+    for rule in RULES:
+        rule(token, policy, now)
+
+
+def access_token(claims: dict[str, Any], policy: ClaimPolicy) -> AccessToken:
+    """Return the access token of claims that were checked and whose signature was verified."""
+    scopes = [scope for name in policy.scope_claims if name in claims for scope in _scope_values(claims[name])]
+    implied = [other for scope in scopes for other in policy.scope_implications.get(scope, ())]
+    return AccessToken(claims, ScopeSet(scopes + implied, pattern=policy.scope_pattern))
+
+
+def claims_have_their_types(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """Every claim that we read has its type, and `exp` and `aud` are there (RFC 7519 4.1)."""
+    claims = token.claims
+    for name in policy.required_claims:
+        if name not in claims:
+            raise InvalidToken(Reason.CLAIM_MISSING, detail=f"the token has no {name}")
+    for name, is_valid in _TYPES.items():
+        if name in claims and not is_valid(claims[name]):
+            raise _malformed(name)
+    for name in policy.scope_claims:
+        if name in claims and not _is_scope_claim(name, claims[name]):
+            raise _malformed(name)
+
+
+def type_is_access_token(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """No other kind of JWT passes as an access token (RFC 8725 3.11 and 3.12, RFC 9068 4)."""
+    if token.header.typ == ACCESS_TOKEN_TYPE:
+        return
+    claims = token.claims
+    found = (
+        ("header typ is not at+jwt" if policy.profile == "rfc9068" else "")
+        or ("at_hash" in claims and "it has at_hash, as ID tokens do")
+        or ("c_hash" in claims and "it has c_hash, as ID tokens do")
+        or ("nonce" in claims and "scope" not in claims and "scp" not in claims and "it has nonce and no scope")
+        or (claims.get("typ") in ("ID", "Refresh") and "its typ claim names another kind of token")
+        or (claims.get("token_use", "access") != "access" and "its token_use is not access")
+    )
+    if found:
+        raise InvalidToken(Reason.WRONG_TYPE, detail=f"this is not an access token: {found}")
+
+
+def not_sender_constrained(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """A token bound to a key or a certificate must not pass as a bearer token (RFC 9449 7.2, RFC 8705 3)."""
+    if "cnf" in token.claims:
+        raise InvalidToken(Reason.SENDER_CONSTRAINED, detail="the token has cnf, and no binding method is supported")
+
+
+def audience_is_ours(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """One audience is ours, compared whole and exactly (RFC 7519 4.1.3, RFC 8725 3.9)."""
+    audience = token.claims["aud"]
+    named = (audience,) if isinstance(audience, str) else audience
+    if policy.audiences.isdisjoint(named):
+        raise InvalidToken(
+            Reason.WRONG_AUDIENCE,
+            detail=f"the token is for {shown(audience)}, this API accepts {', '.join(sorted(policy.audiences))}",
+        )
+
+
+def organization_is_ours(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """The organization is one of those that the issuer's setting names."""
+    organization = token.claims.get("org_id")
+    if policy.organizations is not None and organization not in policy.organizations:
+        raise InvalidToken(Reason.WRONG_ORGANIZATION, detail=f"org_id is {shown(organization)}")
+
+
+def not_expired(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """Accepted only before `exp` (RFC 7519 4.1.4)."""
+    if now - policy.leeway >= token.claims["exp"]:
+        raise InvalidToken(Reason.EXPIRED, detail=f"exp is {shown(token.claims['exp'])}, the time is {now:.0f}")
+
+
+def already_valid(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """Accepted from `nbf` on (RFC 7519 4.1.5)."""
+    if token.claims.get("nbf", now) > now + policy.leeway:
+        raise InvalidToken(Reason.NOT_YET_VALID, detail=f"nbf is {shown(token.claims['nbf'])}, the time is {now:.0f}")
+
+
+def issued_in_the_past(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """`iat` is not in the future: one of the two clocks is wrong."""
+    if token.claims.get("iat", now) > now + policy.leeway:
+        raise InvalidToken(Reason.ISSUED_IN_FUTURE, detail=f"iat is {shown(token.claims['iat'])}, the time is {now:.0f}")
+
+
+def not_too_old(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+    """The token is no older than `max_token_age`, counted from `iat`."""
+    if policy.max_token_age is not None and now - policy.leeway - policy.max_token_age > token.claims["iat"]:
+        raise InvalidToken(Reason.TOO_OLD, detail=f"iat is {shown(token.claims['iat'])}, the time is {now:.0f}")
+
+
+RULES: tuple[Rule, ...] = (
+    claims_have_their_types,
+    type_is_access_token,
+    not_sender_constrained,
+    audience_is_ours,
+    organization_is_ours,
+    not_expired,
+    already_valid,
+    issued_in_the_past,
+    not_too_old,
+)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    """A finite JSON number (RFC 7519 2). True and false are numbers to Python alone."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
+
+
+def _is_audience(value: object) -> bool:
+    return bool(value) and (isinstance(value, str) or _is_text_list(value))
+
+
+def _is_text_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(member, str) for member in value)
+
+
+def _is_actor(value: object) -> bool:
+    """An `act` or `may_act` object (RFC 8693 4.1 and 4.4), its actors before it included."""
+    for _ in range(MAX_ACTORS):
+        if not isinstance(value, dict) or not all(_is_text(value.get(name, "")) for name in ("sub", "iss", "client_id")):
+            return False
+        if "act" not in value:
+            return True
+        value = value["act"]
+    return False
+
+
+def _is_scope_claim(name: str, value: object) -> bool:
+    return isinstance(value, str) or (name != "scope" and _is_text_list(value))
+
+
+def _scope_values(value: str | list[str]) -> list[str]:
+    # RFC 6749 3.3: separated by spaces, and by nothing else that str.split() would take for white space
+    return [scope for scope in value.split(" ") if scope] if isinstance(value, str) else value
+
+
+def _malformed(name: str) -> InvalidToken:
+    return InvalidToken(Reason.CLAIM_MALFORMED, detail=f"the claim {name} has the wrong type")
+
+
+_REQUIRED: dict[Profile, tuple[str, ...]] = {
+    "generic": ("exp", "aud"),
+    "rfc9068": ("exp", "aud", "sub", "client_id", "iat", "jti"),  # RFC 9068 2.2
+}
+
+_TYPES: dict[str, Callable[[object], bool]] = {
+    "exp": _is_number,
+    "nbf": _is_number,
+    "iat": _is_number,
+    "aud": _is_audience,
+    "sub": _is_text,
+    "jti": _is_text,
+    "client_id": _is_text,
+    "azp": _is_text,
+    "cid": _is_text,
+    "appid": _is_text,
+    "org_id": _is_text,
+    "permissions": _is_text_list,
+    "act": _is_actor,
+    "may_act": _is_actor,
+}

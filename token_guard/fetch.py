@@ -1,0 +1,112 @@
+"""The only network code: one policy for every request that Token Guard makes.
+
+https (loopback excepted), no redirects, 5 seconds in total, 1 MiB, strict JSON. httpx is imported here, when something
+is fetched for the first time. Runs on the fetch thread's event loop and knows nothing about keys.
+"""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from .issuer import is_safe_address
+from .jws import read_document
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 5.0  # seconds, from the first byte sent to the last received
+MAX_BYTES = 1024 * 1024
+
+_MAX_AGE = re.compile(r"(?:^|,)\s*max-age=(\d{1,9})\s*(?:,|$)", re.ASCII | re.IGNORECASE)
+
+
+class FetchProblem(Enum):
+    """What a failed fetch says about the address."""
+
+    ABSENT = "absent"  # the server answered, and this is not there: look elsewhere
+    UNAVAILABLE = "unavailable"  # nothing can be concluded: try again later
+
+
+class FetchFailedError(Exception):
+    """A fetch that brought nothing. The message names the address, never a body."""
+
+    def __init__(self, problem: FetchProblem, message: str, *, retry_after: float = 0) -> None:
+        super().__init__(message)
+        self.problem = problem
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class Document:
+    """A fetched JSON document, and for how many seconds its server lets it be kept."""
+
+    content: Any
+    max_age: float | None
+
+
+class Fetcher:
+    """One HTTP client on one event loop. Not for other loops or threads."""
+
+    def __init__(self, transport: "httpx.AsyncBaseTransport | None" = None) -> None:
+        import httpx
+
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            follow_redirects=False,
+            timeout=TIMEOUT,
+            limits=httpx.Limits(max_keepalive_connections=0),  # a visit every ten minutes needs no open connection
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "token-guard"},
+        )
+
+    async def get(self, url: str) -> Document:
+        """Return the JSON document at `url`. Does NOT judge what is in it.
+
+        Raises:
+            FetchFailedError: the address is not allowed, or no JSON came within the limits.
+        """
+        import httpx
+
+        if not is_safe_address(url):
+            raise FetchFailedError(FetchProblem.ABSENT, f"{url} is not https")
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await self._get(url)
+        except TimeoutError:
+            raise _unavailable(f"{url} did not answer within {TIMEOUT:.0f} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise _unavailable(f"{url} cannot be reached: {type(error).__name__}: {error}") from None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _get(self, url: str) -> Document:
+        async with self._client.stream("GET", url) as response:
+            if response.status_code == 429 or response.status_code >= 500:
+                wait = response.headers.get("Retry-After", "")
+                retry_after = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 0
+                raise _unavailable(f"{url} answered {response.status_code}", retry_after=retry_after)
+            if response.status_code != 200:
+                raise _absent(f"{url} answered {response.status_code}; redirects are not followed")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise _unavailable(f"{url} answered with a compressed body, which was not asked for")
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise _unavailable(f"{url} answered with more than {MAX_BYTES} bytes")
+            max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
+        try:
+            return Document(read_document(bytes(body)), float(max_age[1]) if max_age else None)
+        except ValueError:
+            raise _absent(f"{url} answered with something that is not JSON") from None
+
+
+def _unavailable(message: str, *, retry_after: float = 0) -> FetchFailedError:
+    return FetchFailedError(FetchProblem.UNAVAILABLE, message, retry_after=retry_after)
+
+
+def _absent(message: str) -> FetchFailedError:
+    return FetchFailedError(FetchProblem.ABSENT, message)

@@ -1,0 +1,134 @@
+"""Flights: errands to other servers that threads and tasks of any event loop wait for.
+
+All flights of a resource server run on one daemon thread with an event loop of its own; whoever needs an outcome waits
+on one `concurrent.futures.Future`. Knows nothing about what is fetched.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitTimeout
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import TemporarilyUnavailable
+from .fetch import Fetcher
+
+if TYPE_CHECKING:
+    import httpx
+
+FLIGHT_TIMEOUT = 10.0  # seconds, for all requests of one flight together
+
+
+class ForkAware(Protocol):
+    """Something that holds a lock or waits for the thread."""
+
+    def forget_flights(self) -> None:
+        """Begin anew in a forked child."""
+
+
+fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+
+
+class FetchThread:
+    """One daemon thread with one event loop and one HTTP client, for all issuers of a resource server.
+
+    Started when something is fetched for the first time, and made anew after a fork or after `close()`.
+    """
+
+    def __init__(self, transport: "httpx.AsyncBaseTransport | None") -> None:
+        self._transport = transport
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.forget_flights()
+        fork_aware.add(self)
+
+    def run(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Run `errand` on the thread. Returns at once.
+
+        Raises:
+            RuntimeError: the thread cannot be started.
+        """
+        with self._lock:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=_run_until_stopped, args=(loop,), name="token-guard-fetch", daemon=True).start()
+                self._loop = loop
+                self._finalizer = weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
+            asyncio.run_coroutine_threadsafe(errand, self._loop)
+
+    def fetcher(self) -> Fetcher:
+        """Return the thread's fetcher. For errands alone: the fetcher belongs to the thread's loop."""
+        if self._fetcher is None:
+            self._fetcher = Fetcher(self._transport)
+        return self._fetcher
+
+    def close(self) -> None:
+        """End the thread and its connections. Flights under way fail."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+            if loop is not None:
+                self._finalizer.detach()
+                asyncio.run_coroutine_threadsafe(self._shut_down(loop), loop)
+
+    def forget_flights(self) -> None:
+        """Begin without a thread: at first, and in a forked child, which has neither the thread nor a sound lock."""
+        if self._loop is not None:
+            self._finalizer.detach()
+            _abandoned.append(self._loop)
+        self._lock = threading.Lock()
+        self._loop = None
+        self._fetcher: Fetcher | None = None
+
+    async def _shut_down(self, loop: asyncio.AbstractEventLoop) -> None:
+        errands = asyncio.all_tasks(loop) - {asyncio.current_task()}
+        for errand in errands:
+            errand.cancel()
+        await asyncio.gather(*errands, return_exceptions=True)
+        fetcher, self._fetcher = self._fetcher, None
+        if fetcher is not None:
+            await fetcher.aclose()
+        loop.stop()
+
+
+# A parent's loops, kept in its forked child: to collect one would close what the parent still listens to.
+_abandoned: list[asyncio.AbstractEventLoop] = []
+
+
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+def wait(flight: "Future[None]") -> None:
+    """Wait for a flight to land.
+
+    Raises:
+        TemporarilyUnavailable: it does not, long after its time.
+    """
+    try:
+        flight.result(FLIGHT_TIMEOUT + 1)
+    except WaitTimeout:
+        raise TemporarilyUnavailable(detail="the fetch thread does not answer") from None
+
+
+async def wait_async(flight: "Future[None]") -> None:
+    """Wait without blocking the loop: asyncio's, or trio's where trio runs it."""
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_run():
+        await asyncio.shield(asyncio.wrap_future(flight))
+        return
+    landed, token = trio.Event(), trio.lowlevel.current_trio_token()
+    flight.add_done_callback(lambda _: token.run_sync_soon(landed.set))
+    await landed.wait()
+
+
+def _forget_flights() -> None:
+    for each in fork_aware:
+        each.forget_flights()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_flights)

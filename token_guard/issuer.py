@@ -1,0 +1,129 @@
+"""Issuer: whom we trust and how its tokens look. Knows nothing about fetching keys or judging tokens.
+
+RFC 8414 2 for the form of an issuer; RFC 8725 3.1 and 3.8 for algorithms and keys that belong to one issuer.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from .algorithms import ALGORITHMS, DEFAULT_SECRET_ALGORITHMS, check_algorithms
+from .errors import ConfigurationError
+
+Profile = Literal["generic", "rfc9068"]
+PROFILES: tuple[Profile, ...] = ("generic", "rfc9068")
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """An authorization server whose tokens are accepted. What is None is taken from the ResourceServer.
+
+    `url` is compared exactly with `iss`, trailing slash included. Keys come from `jwks` (given), `jwks_uri`,
+    `metadata_url`, or discovery; or from `secret`, the only way to HS256. `organizations` are the accepted `org_id`s.
+
+    Raises:
+        ConfigurationError: a setting is malformed or contradicts another.
+    """
+
+    url: str
+    jwks: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False)
+    jwks_uri: str | None = field(default=None, kw_only=True)
+    metadata_url: str | None = field(default=None, kw_only=True)
+    algorithms: Collection[str] | None = field(default=None, kw_only=True)
+    profile: Profile | None = field(default=None, kw_only=True)
+    secret: str | bytes | None = field(default=None, kw_only=True, repr=False)
+    scope_claims: Collection[str] | None = field(default=None, kw_only=True)
+    audience: str | Collection[str] | None = field(default=None, kw_only=True)
+    organizations: Collection[str] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_https("issuer", self.url)
+        if "?" in self.url or "#" in self.url:
+            raise ConfigurationError(f"issuer {self.url!r} must have no query and no fragment (RFC 8414 2)")
+        sources = [name for name in ("jwks", "jwks_uri", "metadata_url", "secret") if getattr(self, name) is not None]
+        if len(sources) > 1:
+            raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(sources)} contradict each other; keep one")
+        for name in ("jwks_uri", "metadata_url"):
+            if getattr(self, name) is not None:
+                check_https(name, getattr(self, name))
+        self._set("profile", check_profile(self.profile) if self.profile is not None else None)
+        if self.scope_claims is not None:
+            self._set("scope_claims", tuple(string_set("scope_claims", self.scope_claims)))
+        for name in ("audience", "organizations"):
+            if getattr(self, name) is not None:
+                self._set(name, frozenset(string_set(name, getattr(self, name))))
+        if self.secret is not None:
+            self._check_secret(self.secret.encode() if isinstance(self.secret, str) else self.secret)
+        elif self.algorithms is not None:
+            self._set("algorithms", check_algorithms(self.algorithms, secret=False))
+
+    def _check_secret(self, secret: bytes) -> None:
+        if not isinstance(secret, bytes) or b"-----BEGIN" in secret:  # RFC 8725 2.1: a public key is no secret
+            raise ConfigurationError(f"issuer {self.url!r}: secret must be random text or bytes, not a key file")
+        names = check_algorithms(DEFAULT_SECRET_ALGORITHMS if self.algorithms is None else self.algorithms, secret=True)
+        for name in names:
+            needed = ALGORITHMS[name].secret_bytes or 0
+            if len(secret) < needed:  # RFC 7518 3.2
+                raise ConfigurationError(f"issuer {self.url!r}: {name} needs a secret of at least {needed} bytes")
+        self._set("secret", secret)
+        self._set("algorithms", names)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+def check_https(name: str, url: object) -> None:
+    """Refuse an address that is not https; http is for loopback alone.
+
+    Raises:
+        ConfigurationError: not an absolute https URL, or one with user information in it.
+    """
+    if not isinstance(url, str) or not is_safe_address(url):
+        raise ConfigurationError(
+            f"{name} must be an absolute https URL without spaces or user information, not {url!r}"
+            " (http is accepted for localhost, 127.0.0.0/8 and ::1)"
+        )
+
+
+def is_safe_address(url: str) -> bool:
+    """Tell whether `url` is https, or http on the loopback interface. Does NOT resolve the host."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or port == 0 or "@" in parts.netloc or not url.isprintable() or " " in url or "\\" in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` is the name localhost or a loopback address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_profile(profile: object) -> Profile:
+    """Return `profile` if it is one. Raises ConfigurationError otherwise."""
+    for known in PROFILES:
+        if profile == known:
+            return known
+    raise ConfigurationError(f"profile must be one of {', '.join(PROFILES)}, not {profile!r}")
+
+
+def string_set(name: str, values: object) -> dict[str, None]:
+    """Return one string or a collection of strings as an ordered set.
+
+    Raises:
+        ConfigurationError: empty, or with a member that is not a non-empty string.
+    """
+    members = (values,) if isinstance(values, str) else values
+    if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not members:
+        raise ConfigurationError(f"{name} must be a string or a non-empty collection of strings, not {values!r}")
+    if not all(isinstance(member, str) and member for member in members):
+        raise ConfigurationError(f"{name} must hold non-empty strings alone, not {values!r}")
+    return dict.fromkeys(members)

@@ -1,0 +1,162 @@
+"""One JWK becomes a verification key, or is found odd and skipped. RFC 7517 4, RFC 7518 6, RFC 8037 2, RFC 9964.
+
+The form is judged at once; cryptography builds the key when it is first used. Knows nothing about key sets or tokens.
+Thumbprints: RFC 7638.
+"""
+
+import hashlib
+import json
+from binascii import b2a_base64
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+from .algorithms import Algorithm
+from .jws import decode_base64url
+
+MIN_RSA_BITS = 2048  # RFC 7518 3.3
+MAX_RSA_BITS = 16_384  # our own bound: what cryptography verifies in reasonable time
+
+_COORDINATE_BYTES = {"P-256": 32, "P-384": 48, "P-521": 66}  # RFC 7518 6.2.1.2
+_CURVES = {"P-256": "SECP256R1", "P-384": "SECP384R1", "P-521": "SECP521R1"}
+_OKP_BYTES = {"Ed25519": 32, "Ed448": 57}  # RFC 8032; X25519 and X448 never sign (RFC 8037 3)
+_AKP_BYTES = {"ML-DSA-44": 1312, "ML-DSA-65": 1952, "ML-DSA-87": 2592}  # RFC 9964
+
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+_THUMBPRINT_MEMBERS = {
+    "RSA": ("e", "kty", "n"),
+    "EC": ("crv", "kty", "x", "y"),
+    "OKP": ("crv", "kty", "x"),
+    "AKP": ("alg", "kty", "pub"),
+    "oct": ("k", "kty"),
+}
+
+
+class OddKeyError(Exception):
+    """This JWK is not a public signature key that we can use. The message says why and never holds key material."""
+
+
+class VerificationKey:
+    """A public key of an issuer, with what the issuer says about its use.
+
+    Raises:
+        OddKeyError: the JWK is of another kind, incomplete, out of range, private, or not meant for signatures.
+    """
+
+    def __init__(self, jwk: object) -> None:
+        if not isinstance(jwk, Mapping):
+            raise OddKeyError("it is not a JSON object")
+        if not _PRIVATE_MEMBERS.isdisjoint(jwk):  # RFC 7517 9.2: a published secret is no secret
+            raise OddKeyError("it holds private or symmetric key material")
+        _check_intended_use(jwk)
+        self.key_type: object = jwk.get("kty")
+        self.kid = _text(jwk, "kid")
+        self.alg = _text(jwk, "alg")
+        self.curve = self.alg if self.key_type == "AKP" else _text(jwk, "crv")
+        reader = _READERS.get(self.key_type) if isinstance(self.key_type, str) else None
+        if reader is None:
+            raise OddKeyError("its kty is not RSA, EC, OKP or AKP")
+        self._builder, self._numbers = reader(jwk)
+        self.identity = (self.kid, self.alg, *self._numbers)
+
+    def fits(self, algorithm: Algorithm) -> bool:
+        """Tell whether this key may verify `algorithm`: type and curve agree, and so does the key's own `alg`."""
+        return (
+            self.key_type == algorithm.key_type
+            and (not algorithm.curves or self.curve in algorithm.curves)
+            and self.alg in (None, algorithm.name)
+        )
+
+    @cached_property
+    def public_key(self) -> Any | None:
+        """The key of the cryptography package, or None where it turns out to be impossible, such as off its curve."""
+        try:
+            return self._builder(*self._numbers)
+        except Exception:  # noqa: BLE001  # whatever a key makes cryptography raise, the key is of no use
+            return None
+
+
+def thumbprint(members: Mapping[str, Any]) -> str:
+    """Return the SHA-256 thumbprint of a JWK (RFC 7638 3), computed over its required members alone."""
+    required = {name: members[name] for name in _THUMBPRINT_MEMBERS[members["kty"]]}
+    canonical = json.dumps(required, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    digest = hashlib.sha256(canonical.encode()).digest()
+    return b2a_base64(digest, newline=False).rstrip(b"=").translate(bytes.maketrans(b"+/", b"-_")).decode()
+
+
+def _check_intended_use(jwk: Mapping[str, Any]) -> None:
+    """Refuse keys for other purposes (RFC 7517 4.2 and 4.3)."""
+    if "use" in jwk and jwk["use"] != "sig":
+        raise OddKeyError("its use is not sig")
+    operations = jwk.get("key_ops")
+    if "key_ops" in jwk and not (isinstance(operations, list) and "verify" in operations):
+        raise OddKeyError("its key_ops do not hold verify")
+
+
+def _text(jwk: Mapping[str, Any], name: str) -> str | None:
+    value = jwk.get(name)
+    if name in jwk and not isinstance(value, str):
+        raise OddKeyError(f"its {name} is not a string")
+    return value
+
+
+def _bytes(jwk: Mapping[str, Any], name: str) -> bytes:
+    value = jwk.get(name)
+    if not isinstance(value, str):
+        raise OddKeyError(f"its {name} is missing")
+    try:
+        return decode_base64url(value.encode("ascii"))
+    except ValueError:
+        raise OddKeyError(f"its {name} is not base64url") from None
+
+
+def _rsa(jwk: Mapping[str, Any]) -> tuple[Any, tuple[int, ...]]:
+    modulus, exponent = (int.from_bytes(_bytes(jwk, name), "big") for name in ("n", "e"))
+    if not MIN_RSA_BITS <= modulus.bit_length() <= MAX_RSA_BITS:
+        raise OddKeyError(f"its modulus has {modulus.bit_length()} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are accepted")
+    if exponent < 3 or exponent % 2 == 0:  # with e=1 every text is its own signature
+        raise OddKeyError("its exponent is not an odd number of at least 3")
+    return _build_rsa, (exponent, modulus)
+
+
+def _ec(jwk: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+    curve, x, y = jwk.get("crv"), _bytes(jwk, "x"), _bytes(jwk, "y")
+    size = _COORDINATE_BYTES.get(curve) if isinstance(curve, str) else None
+    if size is None or len(x) != size or len(y) != size:
+        raise OddKeyError("its crv is unknown or its coordinates do not have the curve's full length")
+    return _build_ec, (curve, int.from_bytes(x, "big"), int.from_bytes(y, "big"))
+
+
+def _okp(jwk: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+    curve, x = jwk.get("crv"), _bytes(jwk, "x")
+    if not isinstance(curve, str) or len(x) != _OKP_BYTES.get(curve):
+        raise OddKeyError("its crv is not Ed25519 or Ed448, or x does not have the curve's length")
+    return _build_raw, (curve.lower(), f"{curve}PublicKey", x)
+
+
+def _akp(jwk: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+    name, pub = jwk.get("alg"), _bytes(jwk, "pub")
+    if not isinstance(name, str) or len(pub) != _AKP_BYTES.get(name):
+        raise OddKeyError("its alg is not an ML-DSA algorithm, or pub does not have its length")
+    return _build_raw, ("mldsa", f"{name.replace('-', '')}PublicKey", pub)
+
+
+_READERS = {"RSA": _rsa, "EC": _ec, "OKP": _okp, "AKP": _akp}
+
+
+def _build_rsa(exponent: int, modulus: int) -> Any:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+
+
+def _build_ec(curve: str, x: int, y: int) -> Any:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.EllipticCurvePublicNumbers(x, y, getattr(ec, _CURVES[curve])()).public_key()
+
+
+def _build_raw(module: str, kind: str, public_bytes: bytes) -> Any:
+    key_type = getattr(import_module(f"cryptography.hazmat.primitives.asymmetric.{module}"), kind)
+    return key_type.from_public_bytes(public_bytes)

@@ -1,0 +1,195 @@
+"""Read a compact JWS: size limits, strict base64url, strict JSON, header rules.
+
+Verifies nothing and knows no issuer: what it returns may be used to refuse a token, never to accept one. RFC 7515,
+RFC 7797 7, RFC 8725 3. JSON is read as RFC 8259 with unique member names, finite numbers and well-formed Unicode.
+"""
+
+import binascii
+import json
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn
+
+from .algorithms import ALGORITHMS
+from .bearer import MAX_TOKEN_BYTES
+from .errors import InvalidToken, Reason, shown
+
+MAX_HEADER_BYTES = 4 * 1024  # our own bound on the decoded header
+_HEADERS_REMEMBERED = 256  # an issuer uses a handful; parsing one again costs more than the rest of the reading
+
+ACCEPTED_TYPES = frozenset({"jwt", "at+jwt"})
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105  # RFC 9068 2.1
+
+# base64url mapped to base64. Every other byte, `+`, `/` and `=` included, becomes one that no decoder accepts.
+_TO_BASE64 = bytes(
+    {ord("-"): ord("+"), ord("_"): ord("/"), ord("."): ord(".")}.get(byte, byte if chr(byte).isalnum() and byte < 128 else 0)
+    for byte in range(256)
+)
+# RFC 4648 3.5: the last character of a partial group whose unused bits are zero, and the padding that it needs.
+_ENDINGS = {0: (None, b""), 2: (frozenset(b"AQgw"), b"=="), 3: (frozenset(b"AEIMQUYcgkosw048"), b"=")}
+
+
+class Header(NamedTuple):
+    """The members of a JOSE header that Token Guard reads. Key sources such as `jku` and `jwk` are not among them."""
+
+    alg: str
+    kid: str | None
+    typ: str | None
+
+
+class UnverifiedToken(NamedTuple):
+    """A token that was read and not verified. Another type than AccessToken, so that the two are never confused.
+
+    Its fields come from whoever sent it. Never log `signing_input` or `signature`: together they are the token.
+    """
+
+    header: Header
+    claims: dict[str, Any]
+    signing_input: bytes
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return f"UnverifiedToken(header={self.header!r})"
+
+
+def read_unverified(raw: object) -> UnverifiedToken:
+    """Return the parts of a compact JWS after every rule about its form and header.
+
+    Does NOT verify the signature, nor check any claim.
+
+    Raises:
+        InvalidToken: `malformed`, `too_large`, `algorithm_not_allowed`, `unsupported_critical` or `wrong_type`.
+    """
+    if not isinstance(raw, str):
+        raise malformed(f"the token is not text but {type(raw).__name__}")
+    if len(raw) > MAX_TOKEN_BYTES:
+        raise InvalidToken(Reason.TOO_LARGE, detail=f"the token is longer than {MAX_TOKEN_BYTES} bytes")
+    try:
+        encoded = raw.encode("ascii")
+    except UnicodeEncodeError:
+        raise malformed("the token holds characters outside ASCII") from None
+    segments = encoded.split(b".")
+    if len(segments) != 3:
+        kind = " (an encrypted token, JWE)" if len(segments) == 5 else ""
+        raise malformed(f"the token has {len(segments)} segments{kind}, not three")
+    header = _read_header(segments[0])
+    claims = _read_object(_decode(segments[1], "payload"), "payload")
+    signature = _decode(segments[2], "signature")
+    return UnverifiedToken(header, claims, encoded[: encoded.rindex(b".")], signature)
+
+
+def read_json(content: bytes) -> Any:
+    """Return strict JSON: UTF-8 without BOM, unique member names, finite numbers, no lone surrogates.
+
+    Raises:
+        ValueError: the bytes are not such JSON, or nested too deeply to be read.
+    """
+    return _read(content, _strict)
+
+
+def read_document(content: bytes) -> Any:
+    """Return JSON as strict as `read_json`, but for this: an object with a repeated member name is read as None.
+
+    So one odd key in a key set is skipped alone, and an odd document is no object.
+
+    Raises:
+        ValueError: as `read_json`.
+    """
+    return _read(content, _forgiving)
+
+
+def _read(content: bytes, decoder: json.JSONDecoder) -> Any:
+    text = content.decode("utf-8")
+    try:
+        value = decoder.decode(text)
+        if "\\u" in text:  # the only way to a lone surrogate, which no UTF-8 text can hold
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+    return value
+
+
+def decode_base64url(segment: bytes) -> bytes:
+    """Return the bytes of unpadded, canonical base64url (RFC 7515 2).
+
+    Raises:
+        ValueError: a character outside the alphabet, an impossible length, or unused bits that are not zero.
+    """
+    ending, padding = _ENDINGS.get(len(segment) % 4, (frozenset[int](), b""))
+    if ending is not None and segment[-1] not in ending:
+        raise ValueError("impossible length or unused bits that are not zero")
+    return binascii.a2b_base64(segment.translate(_TO_BASE64) + padding, strict_mode=True)
+
+
+def malformed(detail: str) -> InvalidToken:
+    """Return the refusal of a token that is not a JWS that we can read."""
+    return InvalidToken(Reason.MALFORMED, detail=detail)
+
+
+@lru_cache(maxsize=_HEADERS_REMEMBERED)
+def _read_header(segment: bytes) -> Header:
+    """Return the header of one segment, after the header rules. Refusals are not remembered."""
+    content = _decode(segment, "header")
+    if len(content) > MAX_HEADER_BYTES:
+        raise InvalidToken(Reason.TOO_LARGE, detail=f"the header is longer than {MAX_HEADER_BYTES} bytes")
+    members = _read_object(content, "header")
+    alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ")
+    if not isinstance(alg, str):
+        raise malformed("the header has no alg")
+    if alg not in ALGORITHMS:  # RFC 8725 3.1; `none` is no algorithm either
+        raise InvalidToken(Reason.ALGORITHM_NOT_ALLOWED, detail=f"alg {shown(alg)} is not an algorithm that we verify")
+    if "crit" in members:  # RFC 7515 4.1.11: we understand no extension, so any crit refuses
+        raise InvalidToken(Reason.UNSUPPORTED_CRITICAL, detail="the header has crit, and no extension is supported")
+    if members.get("b64", True) is not True:  # RFC 7797 7
+        raise InvalidToken(Reason.UNSUPPORTED_CRITICAL, detail="an unencoded payload (b64) is not allowed in a JWT")
+    if "kid" in members and not isinstance(kid, str):
+        raise malformed("the header's kid is not a string")
+    if "typ" in members:
+        typ = typ.lower().removeprefix("application/") if isinstance(typ, str) else None  # RFC 7515 4.1.9
+        if typ not in ACCEPTED_TYPES:
+            raise InvalidToken(Reason.WRONG_TYPE, detail=f"typ {shown(members['typ'])} is not an access token's")
+    return Header(alg, kid, typ)
+
+
+def _decode(segment: bytes, part: str) -> bytes:
+    try:
+        return decode_base64url(segment)
+    except ValueError as error:
+        raise malformed(f"the {part} is not base64url: {error}") from None
+
+
+def _read_object(content: bytes, part: str) -> dict[str, Any]:
+    try:
+        value = read_json(content)
+    except ValueError as error:
+        raise malformed(f"the {part} is not strict JSON: {type(error).__name__}") from None
+    if not isinstance(value, dict):
+        raise malformed(f"the {part} is not a JSON object")
+    return value
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):  # RFC 7519 4: names are unique, or the parser refuses
+        raise ValueError("a member name is repeated")
+    return members
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object_or_none(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else None
+
+
+_strict = json.JSONDecoder(object_pairs_hook=_unique_members, parse_float=_finite, parse_constant=_no_constant)
+_forgiving = json.JSONDecoder(object_pairs_hook=_object_or_none, parse_float=_finite, parse_constant=_no_constant)

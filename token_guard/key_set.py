@@ -1,0 +1,100 @@
+"""Choose the keys of an issuer for a header, and verify a signature. RFC 7517 5, RFC 7515 5.2.
+
+Knows nothing about where keys come from or how long they may be used.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from .algorithms import Algorithm
+from .errors import InvalidToken, Reason
+from .jwk import OddKeyError, VerificationKey
+from .jws import UnverifiedToken
+
+MAX_KEYS = 100  # our own bound on the keys of one set that are considered
+MAX_CANDIDATES = 4  # our own bound on the keys of one key ID that are tried
+
+
+class Key(Protocol):
+    """What a signature can be checked with."""
+
+    @property
+    def public_key(self) -> Any:
+        """The key, in the form that the algorithm's verifier takes."""
+
+
+class KeySet:
+    """The usable signature keys of one issuer, indexed by key ID."""
+
+    def __init__(self, keys: Iterable[VerificationKey]) -> None:
+        self._keys = tuple(keys)
+        self._by_kid: defaultdict[str | None, list[VerificationKey]] = defaultdict(list)
+        for key in self._keys:
+            self._by_kid[key.kid].append(key)
+        self.identity = frozenset(key.identity for key in self._keys)
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The key IDs, in the order published."""
+        return tuple(kid for kid in self._by_kid if kid is not None)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether at least one key can verify anything at all."""
+        return any(key.public_key is not None for key in self._keys)
+
+    def candidates(self, algorithm: Algorithm, kid: str | None) -> list[VerificationKey]:
+        """Return the keys that may have signed a token with this header; empty where none fits.
+
+        Without a key ID the only fitting key is used, and none where several fit: guessing is not deciding.
+        """
+        if kid is None:
+            fitting = [key for key in self._keys if key.fits(algorithm) and key.public_key is not None]
+            return fitting if len(fitting) == 1 else []
+        named = self._by_kid.get(kid, ())
+        return [key for key in named if key.fits(algorithm) and key.public_key is not None][:MAX_CANDIDATES]
+
+
+class SharedSecret:
+    """The one secret of an issuer that signs with HMAC. A token's key ID means nothing here."""
+
+    def __init__(self, secret: bytes) -> None:
+        self.public_key = secret
+
+
+def read_key_set(document: object) -> tuple[KeySet, list[str]]:
+    """Return the usable keys of a JWK Set, and for each odd key what is odd about it.
+
+    Raises:
+        ValueError: the document is not an object with an array `keys`.
+    """
+    members = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(members, (list, tuple)):
+        raise ValueError("a key set is an object with an array `keys` (RFC 7517 5)")
+    usable: list[VerificationKey] = []
+    odd: list[str] = []
+    for position, jwk in enumerate(members[:MAX_KEYS]):
+        try:
+            usable.append(VerificationKey(jwk))
+        except OddKeyError as error:
+            odd.append(f"key {position} is skipped: {error}")
+    if len(members) > MAX_KEYS:
+        odd.append(f"{len(members) - MAX_KEYS} keys after the first {MAX_KEYS} are skipped")
+    return KeySet(usable), odd
+
+
+def verify_signature(token: UnverifiedToken, algorithm: Algorithm, keys: Iterable[Key]) -> None:
+    """Verify the token's signature under one of `keys`.
+
+    Does NOT choose the keys, nor look at any claim.
+
+    Raises:
+        InvalidToken: `bad_signature`.
+    """
+    sizes = algorithm.signature_bytes
+    if sizes is None or len(token.signature) in sizes:
+        for key in keys:
+            if algorithm.verify(key.public_key, token.signature, token.signing_input):
+                return
+    raise InvalidToken(Reason.BAD_SIGNATURE, detail=f"no key of the issuer verifies this {algorithm.name} signature")

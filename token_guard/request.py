@@ -1,0 +1,77 @@
+"""A request as the core sees it, and the cell that carries the guard's decision to the handler.
+
+Knows nothing about HTTP frameworks, configuration or what is inside a token. Each adapter puts one mutable cell per
+request into `current_cell` and takes it out again on every path, so that a reused worker thread never sees the last
+caller's token.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from .errors import RequestRejected, TemporarilyUnavailable
+
+if TYPE_CHECKING:
+    from .access_token import AccessToken
+
+Refusal = RequestRejected | TemporarilyUnavailable
+
+_log = logging.getLogger("token_guard")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """A whole request, in the form that every framework can give it.
+
+    `headers` keeps repeated fields as separate pairs, with names in any case. `url` is called only where a rule needs
+    the URL. `client_certificate` is the DER certificate of the TLS client, where the server knows it.
+    """
+
+    method: str
+    url: Callable[[], str]
+    headers: Sequence[tuple[str, str]]
+    client_certificate: bytes | None = None
+
+
+class Access(StrEnum):
+    """How a request got past the guard."""
+
+    TOKEN = "token"  # noqa: S105
+    PUBLIC = "public"
+    ANONYMOUS = "anonymous"
+
+
+class RequestCell:
+    """The guard's decision about one request. `access` is None until the guard has decided.
+
+    `render` turns a refusal into the framework's own response object. `raw_token` is kept for token exchange alone.
+    """
+
+    __slots__ = ("access", "raw_token", "refusal", "render", "token")
+
+    def __init__(self, render: Callable[[Refusal], Any]) -> None:
+        self.render = render
+        self.access: Access | None = None
+        self.token: AccessToken | None = None
+        self.raw_token: str | None = None
+        self.refusal: Refusal | None = None
+
+    def admit(self, token: "AccessToken", raw_token: str) -> None:
+        """Let the request in with its access token."""
+        self.access = Access.TOKEN
+        self.token = token
+        self.raw_token = raw_token
+
+    def refuse(self, error: Refusal) -> Refusal:
+        """Make `error` the answer to this request, whatever the application answers afterwards. The first one stays."""
+        if self.refusal is None:
+            self.refusal = error
+            level = logging.WARNING if isinstance(error, TemporarilyUnavailable) else logging.INFO
+            _log.log(level, "request refused: %s", error, extra={"event": "request_refused", "reason": error.reason})
+        return self.refusal
+
+
+current_cell: ContextVar[RequestCell | None] = ContextVar("token_guard_request", default=None)

@@ -1,0 +1,352 @@
+"""ResourceServer: the road from a request to an access token, and the settings that shape it.
+
+extract -> validate -> (authorize, in the handler) -> challenge. It and key_source are the only readers of a clock.
+RFC 6750 2 and 3; RFC 9068 4.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .access_token import AccessToken
+from .algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm
+from .bearer import bearer_token
+from .challenge import Answer, ChallengePolicy, challenge
+from .claims import ClaimPolicy, access_token, check_claims
+from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
+from .issuer import Issuer, Profile, string_set
+from .jws import UnverifiedToken, read_unverified
+from .key_cache import KeyCache, KeyPolicy
+from .key_set import Key, verify_signature
+from .request import Refusal, RequestView
+from .scopes import DEFAULT_SCOPE_PATTERN, close_implications, compile_scope_pattern
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .key_source import IssuerHealth, Keys
+
+DEFAULT_LEEWAY = 30.0  # seconds
+MAX_LEEWAY = 300.0
+DEFAULT_SCOPE_CLAIMS = ("scope", "scp")
+
+
+class _Trusted(NamedTuple):
+    """One issuer, with all its settings filled in."""
+
+    policy: ClaimPolicy
+    algorithms: frozenset[str]
+    keys: "Keys"
+
+
+class _Judged(NamedTuple):
+    """A token that no rule refuses, and that waits for its signature to be checked."""
+
+    token: UnverifiedToken
+    trusted: _Trusted
+    algorithm: Algorithm
+
+
+class ResourceServer:
+    """Decides whether an access token is genuine, current and meant for this API.
+
+    One object serves all threads and event loops of a process, with one key cache. Configuration is checked here and
+    never changes. Everything is in seconds.
+
+    `issuer`: one or several, as URLs or `Issuer`s. `audience`: one string or a collection; one must match exactly.
+    `jwks`, `jwks_uri`, `algorithms`, `profile`, `scope_claims`: as in `Issuer`; with several issuers say them there.
+    `leeway` (at most 300) forgives clocks that differ; `max_token_age` counts from `iat`. `scope_implications`: what
+    else a scope grants. `scope_pattern`: how a scope is spelled from `{action}` and `{resource}`. `is_revoked` is asked
+    on every validation; where it raises, or answers with anything but a bool, the token could not be checked.
+
+    Does NOT check scopes: that is what `requires_scope` and `AccessToken.require` are for.
+
+    Raises:
+        ConfigurationError: a setting is missing, wrong, or contradicts another.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str | Issuer | Collection[str | Issuer],
+        audience: str | Collection[str],
+        jwks: Mapping[str, Any] | None = None,
+        jwks_uri: str | None = None,
+        algorithms: Collection[str] | None = None,
+        profile: Profile | None = None,
+        leeway: float = DEFAULT_LEEWAY,
+        max_token_age: float | None = None,
+        scope_claims: Collection[str] | None = None,
+        scope_implications: Mapping[str, Collection[str]] | None = None,
+        scope_pattern: str = DEFAULT_SCOPE_PATTERN,
+        is_revoked: Callable[[AccessToken], bool] | None = None,
+        keys: KeyPolicy | None = None,
+        challenge: ChallengePolicy | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        transport: "httpx.AsyncBaseTransport | None" = None,
+    ) -> None:
+        # Imported with the first resource server, not with the package: asyncio and PyJWT take longer than all the rest.
+        import jwt.algorithms  # noqa: F401
+
+        from .key_source import Clocks, FetchedKeys, GivenKeys
+        from .flights import FetchThread
+
+        options = {
+            "jwks": jwks,
+            "jwks_uri": jwks_uri,
+            "algorithms": algorithms,
+            "profile": profile,
+            "scope_claims": scope_claims,
+        }
+        issuers = _issuers(issuer, {name: value for name, value in options.items() if value is not None})
+        policy = ClaimPolicy(
+            issuer="",
+            audiences=frozenset(string_set("audience", audience)),
+            profile="generic",
+            leeway=_seconds("leeway", leeway, at_most=MAX_LEEWAY),
+            max_token_age=None if max_token_age is None else _seconds("max_token_age", max_token_age),
+            scope_claims=DEFAULT_SCOPE_CLAIMS,
+            organizations=None,
+            scope_pattern=compile_scope_pattern(scope_pattern) and scope_pattern,
+            scope_implications=close_implications(scope_implications or {}),
+        )
+        self._clock = clock
+        self._is_revoked = is_revoked
+        self._challenge = challenge or ChallengePolicy()
+        self._thread = FetchThread(transport)
+        self._trusted: dict[str, _Trusted] = {}
+        for trusted in issuers:
+            given = trusted.jwks is not None or trusted.secret is not None
+            self._trusted[trusted.url] = _Trusted(
+                policy=replace(
+                    policy,
+                    issuer=trusted.url,
+                    audiences=frozenset(trusted.audience or policy.audiences),
+                    profile=trusted.profile or policy.profile,
+                    scope_claims=tuple(trusted.scope_claims or policy.scope_claims),
+                    organizations=None if trusted.organizations is None else frozenset(trusted.organizations),
+                ),
+                algorithms=frozenset(trusted.algorithms or DEFAULT_ALGORITHMS),
+                keys=GivenKeys(trusted)
+                if given
+                else FetchedKeys(trusted, KeyCache(keys or KeyPolicy()), self._thread, Clocks(clock, monotonic)),
+            )
+
+    def validate(self, raw_token: str) -> AccessToken:
+        """Return the access token, or raise the reason why it is refused. May wait for the issuer's keys.
+
+        Does NOT check scopes.
+
+        Raises:
+            InvalidToken: the token is not genuine, not current, or not meant for this API.
+            TemporarilyUnavailable: the token could not be checked.
+        """
+        judged = self._judge(raw_token)
+        keys = judged.trusted.keys
+        found = keys.ready(judged.algorithm, judged.token.header.kid)
+        return self._accept(judged, found or keys.find(judged.algorithm, judged.token.header.kid))
+
+    async def validate_async(self, raw_token: str) -> AccessToken:
+        """Do what `validate` does, without blocking the event loop while keys are fetched."""
+        judged = self._judge(raw_token)
+        keys = judged.trusted.keys
+        found = keys.ready(judged.algorithm, judged.token.header.kid)
+        return self._accept(judged, found or await keys.find_async(judged.algorithm, judged.token.header.kid))
+
+    def authenticate(self, request: RequestView) -> AccessToken:
+        """Return the access token of a whole request.
+
+        Raises:
+            MissingToken: no Bearer credentials.
+            InvalidRequest: an Authorization header that cannot be read.
+            InvalidToken, TemporarilyUnavailable: as `validate`.
+        """
+        return self.validate(bearer_token(request.headers))
+
+    async def authenticate_async(self, request: RequestView) -> AccessToken:
+        """Do what `authenticate` does, without blocking the event loop while keys are fetched."""
+        return await self.validate_async(bearer_token(request.headers))
+
+    def challenge(self, error: Refusal) -> Answer:
+        """Return the HTTP answer that a refusal demands: status, headers and JSON body (RFC 6750 3)."""
+        return challenge(error, self._challenge)
+
+    def warm_up(self) -> None:
+        """Fetch the keys of every issuer, so that the first request need not.
+
+        Raises:
+            ConfigurationError: what an issuer publishes contradicts the configuration.
+            TemporarilyUnavailable: keys of the issuers named could not be had.
+        """
+        from .flights import wait
+
+        for flight in [trusted.keys.fetch() for trusted in self._trusted.values()]:
+            if flight is not None:
+                wait(flight)
+        self._check_warm()
+
+    async def warm_up_async(self) -> None:
+        """Do what `warm_up` does, without blocking the event loop."""
+        from .flights import wait_async
+
+        for flight in [trusted.keys.fetch() for trusted in self._trusted.values()]:
+            if flight is not None:
+                await wait_async(flight)
+        self._check_warm()
+
+    def health(self) -> "tuple[IssuerHealth, ...]":
+        """Return what is known of each issuer's keys, in the order configured. Does no I/O."""
+        return tuple(trusted.keys.health() for trusted in self._trusted.values())
+
+    def close(self) -> None:
+        """End the fetch thread. Keys that are held go on being used; a later fetch starts a new thread."""
+        self._thread.close()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, **options: Any) -> "ResourceServer":
+        """Return a resource server made from the environment variables `TOKEN_GUARD_*`; `options` add what they lack.
+
+        Several issuers, audiences, algorithms or scope claims are separated by spaces.
+
+        Raises:
+            ConfigurationError: a variable is missing, unknown or malformed.
+        """
+        names = {name: value for name, value in environ.items() if name.startswith(SETTINGS_PREFIX)}
+        return cls(**settings({name.removeprefix(SETTINGS_PREFIX): names[name] for name in names}, SETTINGS_PREFIX), **options)
+
+    def _judge(self, raw_token: object) -> _Judged:
+        """Read the token and apply every rule that can refuse it before its key is looked for."""
+        token = read_unverified(raw_token)
+        issuer = token.claims.get("iss")
+        trusted = self._trusted.get(issuer) if isinstance(issuer, str) else None
+        if trusted is None:
+            raise _untrusted(token.claims, self._trusted)
+        name = token.header.alg
+        if name not in trusted.algorithms:
+            raise InvalidToken(Reason.ALGORITHM_NOT_ALLOWED, detail=f"alg {name} is not allowed for issuer {issuer}")
+        check_claims(token, trusted.policy, self._clock())
+        return _Judged(token, trusted, ALGORITHMS[name])
+
+    def _accept(self, judged: _Judged, keys: Collection[Key]) -> AccessToken:
+        """Check the signature, and only then make an access token of the claims."""
+        verify_signature(judged.token, judged.algorithm, keys)
+        token = access_token(judged.token.claims, judged.trusted.policy)
+        if self._is_revoked is not None:
+            self._check_revocation(self._is_revoked, token)
+        return token
+
+    def _check_revocation(self, is_revoked: Callable[[AccessToken], bool], token: AccessToken) -> None:
+        try:
+            revoked: object = is_revoked(token)
+        except Exception as error:
+            detail = f"is_revoked raised {type(error).__name__}"
+            raise TemporarilyUnavailable(Reason.REVOCATION_UNAVAILABLE, detail=detail) from error
+        if not isinstance(revoked, bool):
+            detail = f"is_revoked returned {type(revoked).__name__}, not a bool"
+            raise TemporarilyUnavailable(Reason.REVOCATION_UNAVAILABLE, detail=detail)
+        if revoked:
+            raise InvalidToken(Reason.REVOKED, detail="is_revoked says so")
+
+    def _check_warm(self) -> None:
+        failed = [health for health in self.health() if health.last_error is not None]
+        report = "; ".join(f"{health.issuer}: {health.last_error}" for health in failed)
+        if any(health.state == "misconfigured" for health in failed):
+            raise ConfigurationError(report)
+        if failed:
+            raise TemporarilyUnavailable(detail=report)
+
+
+SETTINGS_PREFIX = "TOKEN_GUARD_"
+
+
+def settings(values: Mapping[str, object], where: str) -> dict[str, Any]:
+    """Return the keyword arguments of ResourceServer for settings named `ISSUER`, `AUDIENCE` and so on.
+
+    A text may hold several words separated by spaces where a collection is meant. `where` is the prefix that error
+    messages put before a setting's name.
+
+    Raises:
+        ConfigurationError: a setting is missing, unknown or malformed.
+    """
+    unknown = sorted(values.keys() - _SETTINGS.keys())
+    if unknown:
+        raise ConfigurationError(f"{where}{unknown[0]} is not a setting; known are {', '.join(_SETTINGS)}")
+    for name in ("ISSUER", "AUDIENCE"):
+        if not values.get(name):
+            raise ConfigurationError(f"{where}{name} is required and not set")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        keyword, read = _SETTINGS[name]
+        try:
+            arguments[keyword] = read(value)
+        except ValueError:
+            raise ConfigurationError(f"{where}{name} must be a number of seconds, not {value!r}") from None
+    policy = {name: arguments.pop(name) for name in ("realm",) if name in arguments}
+    return {**arguments, "challenge": ChallengePolicy(**policy)} if policy else arguments
+
+
+def _words(value: object) -> object:
+    return value.split() if isinstance(value, str) else value
+
+
+def _one_or_words(value: object) -> object:
+    words = _words(value)
+    return words[0] if isinstance(words, list) and len(words) == 1 else words
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, (int, float, str)):
+        raise ValueError
+    return float(value)
+
+
+_SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "ISSUER": ("issuer", _one_or_words),
+    "AUDIENCE": ("audience", _words),
+    "JWKS_URI": ("jwks_uri", lambda value: value),
+    "ALGORITHMS": ("algorithms", _words),
+    "PROFILE": ("profile", lambda value: value),
+    "LEEWAY": ("leeway", _number),
+    "SCOPE_CLAIMS": ("scope_claims", _words),
+    "REALM": ("realm", lambda value: value),
+}
+
+
+def _issuers(issuer: object, options: Mapping[str, Any]) -> list[Issuer]:
+    """Return the issuers, each with the options of the resource server that it leaves open."""
+    members = [issuer] if isinstance(issuer, (str, Issuer)) else issuer
+    if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not members:
+        raise ConfigurationError(f"issuer must be a URL, an Issuer, or a non-empty collection of them, not {issuer!r}")
+    filled: dict[str, Issuer] = {}
+    for member in members:
+        if not isinstance(member, (str, Issuer)):
+            raise ConfigurationError(f"issuer must hold URLs and Issuers, not {member!r}")
+        one = Issuer(member) if isinstance(member, str) else member
+        for name in ("jwks", "jwks_uri"):
+            if name in options and (len(members) > 1 or getattr(one, name) is not None):
+                raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, {name}=...) alone")
+        one = replace(one, **{name: value for name, value in options.items() if getattr(one, name) is None})
+        if filled.setdefault(one.url, one) is not one:
+            raise ConfigurationError(f"issuer {one.url!r} is configured twice; keep one")
+    return list(filled.values())
+
+
+def _untrusted(claims: Mapping[str, Any], trusted: Collection[str]) -> InvalidToken:
+    """Return the refusal of a token whose issuer is none of ours (RFC 8725 3.8)."""
+    issuer = claims.get("iss")
+    if "iss" not in claims:
+        return InvalidToken(Reason.CLAIM_MISSING, detail="the token has no iss")
+    if not isinstance(issuer, str):
+        return InvalidToken(Reason.CLAIM_MALFORMED, detail="the claim iss has the wrong type")
+    return InvalidToken(Reason.WRONG_ISSUER, detail=f"iss is {shown(issuer)}, trusted are {', '.join(trusted)}")
+
+
+def _seconds(name: str, value: object, *, at_most: float = math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= at_most or value == math.inf:
+        limit = f" and at most {at_most:.0f}" if at_most != math.inf else ""
+        raise ConfigurationError(f"{name} must be a number of seconds, at least 0{limit}, not {value!r}")
+    return float(value)
