@@ -51,7 +51,7 @@ class AccessToken:
 
     @property
     def subject(self) -> str | None:
-        """Whom the token speaks for: a user, or a client itself (see `is_client`). None where the issuer names nobody."""
+        """Whom the token speaks for: a user, or a client itself (see `is_client`). None where it names nobody."""
         return self._claims.get("sub")
 
     @property
@@ -110,7 +110,9 @@ class AccessToken:
     def roles(self) -> tuple[str, ...]:
         """The `roles` claim: strings, or objects with a `value` (RFC 9068 2.2.3.1). What is neither is left out."""
         roles = self._claims.get("roles")
-        values = [role.get("value") if isinstance(role, dict) else role for role in roles] if isinstance(roles, list) else []
+        if not isinstance(roles, list):
+            return ()
+        values = [role.get("value") if isinstance(role, dict) else role for role in roles]
         return tuple(value for value in values if isinstance(value, str))
 
     @property

@@ -83,12 +83,17 @@ def _rows() -> list[Algorithm]:
                 make_verifier=_pyjwt("HMACAlgorithm", digest),
             ),
         ]
-    for name, sizes in (("Ed25519", {64}), ("Ed448", {114}), ("EdDSA", {64, 114})):
+    # RFC 9864: the newer names fix the curve, the older one does not.
+    for name, curves, sizes in (
+        ("Ed25519", {"Ed25519"}, {64}),
+        ("Ed448", {"Ed448"}, {114}),
+        ("EdDSA", {"Ed25519", "Ed448"}, {64, 114}),
+    ):
         rows.append(
             Algorithm(
                 name=name,
                 key_type="OKP",
-                curves=frozenset({"Ed25519", "Ed448"} if name == "EdDSA" else {name}),  # RFC 9864: the name is the curve
+                curves=frozenset(curves),
                 signature_bytes=frozenset(sizes),
                 make_verifier=_by_the_key,
             )

@@ -41,7 +41,8 @@ def requires(*requirements: Requirement | str) -> Callable[[View], View]:
     needed = all_of(*requirements)
 
     def decorate(view: View) -> View:
-        return _mark(_guard_class(view, needed) if inspect.isclass(view) else _guard_function(view, needed), needed)
+        guarded: View = _guard_class(view, needed) if inspect.isclass(view) else _guard_function(view, needed)
+        return _mark(guarded, needed)
 
     return decorate
 
@@ -99,7 +100,9 @@ def _check(cell: RequestCell, needed: Requirement) -> RequestRejected | Temporar
     """Return the refusal of this request, which from here on is its answer."""
     if cell.refusal is not None:
         return cell.refusal
-    error = MissingToken(detail=f"the view needs a token: {needed}") if cell.token is None else needed.refusal(cell.token)
+    if cell.token is None:
+        return cell.refuse(MissingToken(detail=f"the view needs a token: {needed}"))
+    error = needed.refusal(cell.token)
     return None if error is None else cell.refuse(error)
 
 
@@ -160,7 +163,7 @@ def _is_marked_public(member: object) -> bool:
     return isinstance(marker, Marker) and marker.requirement is None
 
 
-def _mark(view: Any, requirement: Requirement | None) -> Any:
+def _mark(view: View, requirement: Requirement | None) -> View:
     earlier = getattr(view, MARKER, None)
     if earlier is not None and (earlier.requirement is None) != (requirement is None):
         raise ConfigurationError(f"{view.__qualname__} is @public and has a requirement: keep one")

@@ -119,25 +119,25 @@ def organization_is_ours(token: UnverifiedToken, policy: ClaimPolicy, now: float
 def not_expired(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
     """Accepted only before `exp` (RFC 7519 4.1.4)."""
     if now - policy.leeway >= token.claims["exp"]:
-        raise InvalidToken(Reason.EXPIRED, detail=f"exp is {shown(token.claims['exp'])}, the time is {now:.0f}")
+        raise _untimely(Reason.EXPIRED, token, "exp", now)
 
 
 def already_valid(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
     """Accepted from `nbf` on (RFC 7519 4.1.5)."""
     if token.claims.get("nbf", now) > now + policy.leeway:
-        raise InvalidToken(Reason.NOT_YET_VALID, detail=f"nbf is {shown(token.claims['nbf'])}, the time is {now:.0f}")
+        raise _untimely(Reason.NOT_YET_VALID, token, "nbf", now)
 
 
 def issued_in_the_past(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
     """`iat` is not in the future: one of the two clocks is wrong."""
     if token.claims.get("iat", now) > now + policy.leeway:
-        raise InvalidToken(Reason.ISSUED_IN_FUTURE, detail=f"iat is {shown(token.claims['iat'])}, the time is {now:.0f}")
+        raise _untimely(Reason.ISSUED_IN_FUTURE, token, "iat", now)
 
 
 def not_too_old(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
     """The token is no older than `max_token_age`, counted from `iat`."""
     if policy.max_token_age is not None and now - policy.leeway - policy.max_token_age > token.claims["iat"]:
-        raise InvalidToken(Reason.TOO_OLD, detail=f"iat is {shown(token.claims['iat'])}, the time is {now:.0f}")
+        raise _untimely(Reason.TOO_OLD, token, "iat", now)
 
 
 RULES: tuple[Rule, ...] = (
@@ -176,7 +176,9 @@ def _is_text_list(value: object) -> bool:
 def _is_actor(value: object) -> bool:
     """An `act` or `may_act` object (RFC 8693 4.1 and 4.4), its actors before it included."""
     for _ in range(MAX_ACTORS):
-        if not isinstance(value, dict) or not all(_is_text(value.get(name, "")) for name in ("sub", "iss", "client_id")):
+        if not isinstance(value, dict):
+            return False
+        if not all(_is_text(value.get(name, "")) for name in ("sub", "iss", "client_id")):
             return False
         if "act" not in value:
             return True
@@ -191,6 +193,10 @@ def _is_scope_claim(name: str, value: object) -> bool:
 def _scope_values(value: str | list[str]) -> list[str]:
     # RFC 6749 3.3: separated by spaces, and by nothing else that str.split() would take for white space
     return [scope for scope in value.split(" ") if scope] if isinstance(value, str) else value
+
+
+def _untimely(reason: Reason, token: UnverifiedToken, name: str, now: float) -> InvalidToken:
+    return InvalidToken(reason, detail=f"{name} is {shown(token.claims[name])}, the time is {now:.0f}")
 
 
 def _malformed(name: str) -> InvalidToken:

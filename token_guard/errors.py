@@ -21,7 +21,7 @@ from typing import ClassVar
 class Reason(StrEnum):
     """Why a request was refused. Stable: logs, metrics and tests may depend on these words."""
 
-    MISSING_TOKEN = "missing_token"  # noqa: S105
+    MISSING_TOKEN = "missing_token"
     MALFORMED_REQUEST = "malformed_request"
     MALFORMED = "malformed"
     TOO_LARGE = "too_large"

@@ -41,8 +41,9 @@ class FetchThread:
 
     def __init__(self, transport: "httpx.AsyncBaseTransport | None") -> None:
         self._transport = transport
+        self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.forget_flights()
+        self._fetcher: Fetcher | None = None
         fork_aware.add(self)
 
     def run(self, errand: Coroutine[Any, Any, None]) -> None:
@@ -74,13 +75,13 @@ class FetchThread:
                 asyncio.run_coroutine_threadsafe(self._shut_down(loop), loop)
 
     def forget_flights(self) -> None:
-        """Begin without a thread: at first, and in a forked child, which has neither the thread nor a sound lock."""
+        """Begin anew in a forked child, which has neither the thread nor a sound lock."""
         if self._loop is not None:
             self._finalizer.detach()
             _abandoned.append(self._loop)
         self._lock = threading.Lock()
         self._loop = None
-        self._fetcher: Fetcher | None = None
+        self._fetcher = None
 
     async def _shut_down(self, loop: asyncio.AbstractEventLoop) -> None:
         errands = asyncio.all_tasks(loop) - {asyncio.current_task()}

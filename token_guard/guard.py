@@ -5,14 +5,15 @@ cell in `current_cell`. Knows no framework. RFC 6750 3; the Fetch standard for p
 """
 
 import importlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from .authorization import is_public
 from .bearer import bearer_token
 from .challenge import Answer
 from .errors import ConfigurationError, MissingToken, RequestRejected, TemporarilyUnavailable
 from .request import Access, Refusal, RequestCell, RequestView, current_cell
-from .resource_server import ResourceServer, settings
+from .resource_server import ResourceServer
+from .settings import read_settings
 
 __all__ = ["Answer", "Guard", "Refusal", "RequestCell", "RequestView", "current_cell", "is_public"]
 
@@ -53,7 +54,7 @@ class Guard:
         named = others.pop("RESOURCE_SERVER", None)
         if named is not None and others:
             raise ConfigurationError(f"{where}RESOURCE_SERVER and {where}{min(others)} contradict each other; keep one")
-        server = ResourceServer(**settings(others, where)) if named is None else _import_server(named, where)
+        server = ResourceServer(**read_settings(others, where)) if named is None else _import_server(named, where)
         return cls(server, **{name.lower(): value for name, value in own.items()})  # type: ignore[arg-type]
 
     def decide(self, cell: RequestCell, request: RequestView, path: str, *, marked_public: bool = False) -> None:
@@ -107,7 +108,9 @@ def _read_paths(paths: object) -> tuple[frozenset[str], tuple[str, ...]]:
         raise ConfigurationError(f"public_paths must be a collection of paths, not {paths!r}")
     for path in paths:
         if not isinstance(path, str) or not path.startswith("/") or "*" in path.removesuffix("/*"):
-            raise ConfigurationError(f"public_paths: {path!r} is neither an exact path like '/health' nor a prefix like '/static/*'")
+            raise ConfigurationError(
+                f"public_paths: {path!r} is neither a path like '/health' nor one like '/static/*'"
+            )
         if path == "/*":
             raise ConfigurationError("public_paths: '/*' would open everything; remove the guard if that is meant")
     exact = frozenset(path for path in paths if not path.endswith("/*"))
@@ -122,5 +125,5 @@ def _import_server(named: object, where: str) -> ResourceServer:
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigurationError(f"{where}RESOURCE_SERVER {named!r} cannot be imported: {error}") from error
     if not isinstance(named, ResourceServer):
-        raise ConfigurationError(f"{where}RESOURCE_SERVER must be a ResourceServer or a dotted path to one, not {named!r}")
+        raise ConfigurationError(f"{where}RESOURCE_SERVER must be (a dotted path to) a ResourceServer, not {named!r}")
     return named

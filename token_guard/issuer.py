@@ -59,6 +59,11 @@ class Issuer:
         elif self.algorithms is not None:
             self._set("algorithms", check_algorithms(self.algorithms, secret=False))
 
+    @property
+    def has_given_keys(self) -> bool:
+        """Whether the keys came with the configuration, so that nothing is ever fetched."""
+        return self.jwks is not None or self.secret is not None
+
     def _check_secret(self, secret: bytes) -> None:
         if not isinstance(secret, bytes) or b"-----BEGIN" in secret:  # RFC 8725 2.1: a public key is no secret
             raise ConfigurationError(f"issuer {self.url!r}: secret must be random text or bytes, not a key file")

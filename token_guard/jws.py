@@ -7,6 +7,7 @@ RFC 7797 7, RFC 8725 3. JSON is read as RFC 8259 with unique member names, finit
 import binascii
 import json
 import math
+import string
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,12 +19,12 @@ MAX_HEADER_BYTES = 4 * 1024  # our own bound on the decoded header
 _HEADERS_REMEMBERED = 256  # an issuer uses a handful; parsing one again costs more than the rest of the reading
 
 ACCEPTED_TYPES = frozenset({"jwt", "at+jwt"})
-ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105  # RFC 9068 2.1
+ACCESS_TOKEN_TYPE = "at+jwt"  # RFC 9068 2.1
 
 # base64url mapped to base64. Every other byte, `+`, `/` and `=` included, becomes one that no decoder accepts.
+_LETTERS_AND_DIGITS = (string.ascii_letters + string.digits).encode()
 _TO_BASE64 = bytes(
-    {ord("-"): ord("+"), ord("_"): ord("/"), ord("."): ord(".")}.get(byte, byte if chr(byte).isalnum() and byte < 128 else 0)
-    for byte in range(256)
+    byte if byte in _LETTERS_AND_DIGITS else {0x2D: 0x2B, 0x5F: 0x2F}.get(byte, 0) for byte in range(256)
 )
 # RFC 4648 3.5: the last character of a partial group whose unused bits are zero, and the padding that it needs.
 _ENDINGS = {0: (None, b""), 2: (frozenset(b"AQgw"), b"=="), 3: (frozenset(b"AEIMQUYcgkosw048"), b"=")}

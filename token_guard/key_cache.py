@@ -36,7 +36,7 @@ class KeyPolicy:
         for name, least in (("time_to_live", 1), ("stale_limit", 0), ("unknown_key_cooldown", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < float("inf"):
-                raise ConfigurationError(f"KeyPolicy: {name} must be a number of seconds of at least {least}, not {value!r}")
+                raise ConfigurationError(f"KeyPolicy: {name} must be at least {least} seconds, not {value!r}")
 
 
 class Want(Enum):

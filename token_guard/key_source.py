@@ -119,7 +119,8 @@ class FetchedKeys:
         self._clock = clocks.clock
         self._last_success: float | None = None
         self._jwks_uri = issuer.jwks_uri
-        self.forget_flights()
+        self._lock = threading.Lock()
+        self._flight: Future[None] | None = None
         fork_aware.add(self)
 
     def ready(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
@@ -156,9 +157,9 @@ class FetchedKeys:
         )
 
     def forget_flights(self) -> None:
-        """Begin without a flight: at first, and in a forked child, which has neither the thread nor a sound lock."""
+        """Begin anew in a forked child, which has neither the flight's thread nor a sound lock."""
         self._lock = threading.Lock()
-        self._flight: Future[None] | None = None
+        self._flight = None
         self._cache.in_flight = False
 
     def _ask(self, algorithm: Algorithm, kid: str | None, seen: int) -> "Sequence[Key] | Future[None]":

@@ -39,7 +39,7 @@ class RequestView:
 class Access(StrEnum):
     """How a request got past the guard."""
 
-    TOKEN = "token"  # noqa: S105
+    TOKEN = "token"
     PUBLIC = "public"
     ANONYMOUS = "anonymous"
 

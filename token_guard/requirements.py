@@ -174,7 +174,7 @@ def _requirement(member: object) -> Requirement:
         return scope(member)
     if isinstance(member, Requirement):
         return member
-    raise ConfigurationError(f"{member!r} is not a requirement: give a scope's name, or scope(...), permission(...), ...")
+    raise ConfigurationError(f"{member!r} is no requirement: give a scope's name, or scope(...), permission(...), ...")
 
 
 def _check_text(kind: str, name: object) -> str:

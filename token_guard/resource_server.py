@@ -23,6 +23,7 @@ from .key_cache import KeyCache, KeyPolicy
 from .key_set import Key, verify_signature
 from .request import Refusal, RequestView
 from .scopes import DEFAULT_SCOPE_PATTERN, close_implications, compile_scope_pattern
+from .settings import SETTINGS_PREFIX, read_settings
 
 if TYPE_CHECKING:
     import httpx
@@ -89,11 +90,11 @@ class ResourceServer:
         monotonic: Callable[[], float] = time.monotonic,
         transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
-        # Imported with the first resource server, not with the package: asyncio and PyJWT take longer than all the rest.
+        # Imported with the first resource server and not with the package: asyncio and PyJWT take longer than the rest.
         import jwt.algorithms  # noqa: F401
 
-        from .key_source import Clocks, FetchedKeys, GivenKeys
         from .flights import FetchThread
+        from .key_source import Clocks, FetchedKeys, GivenKeys
 
         options = {
             "jwks": jwks,
@@ -103,6 +104,7 @@ class ResourceServer:
             "scope_claims": scope_claims,
         }
         issuers = _issuers(issuer, {name: value for name, value in options.items() if value is not None})
+        compile_scope_pattern(scope_pattern)
         policy = ClaimPolicy(
             issuer="",
             audiences=frozenset(string_set("audience", audience)),
@@ -111,30 +113,23 @@ class ResourceServer:
             max_token_age=None if max_token_age is None else _seconds("max_token_age", max_token_age),
             scope_claims=DEFAULT_SCOPE_CLAIMS,
             organizations=None,
-            scope_pattern=compile_scope_pattern(scope_pattern) and scope_pattern,
+            scope_pattern=scope_pattern,
             scope_implications=close_implications(scope_implications or {}),
         )
         self._clock = clock
         self._is_revoked = is_revoked
         self._challenge = challenge or ChallengePolicy()
         self._thread = FetchThread(transport)
-        self._trusted: dict[str, _Trusted] = {}
-        for trusted in issuers:
-            given = trusted.jwks is not None or trusted.secret is not None
-            self._trusted[trusted.url] = _Trusted(
-                policy=replace(
-                    policy,
-                    issuer=trusted.url,
-                    audiences=frozenset(trusted.audience or policy.audiences),
-                    profile=trusted.profile or policy.profile,
-                    scope_claims=tuple(trusted.scope_claims or policy.scope_claims),
-                    organizations=None if trusted.organizations is None else frozenset(trusted.organizations),
-                ),
-                algorithms=frozenset(trusted.algorithms or DEFAULT_ALGORITHMS),
-                keys=GivenKeys(trusted)
-                if given
-                else FetchedKeys(trusted, KeyCache(keys or KeyPolicy()), self._thread, Clocks(clock, monotonic)),
+        self._trusted = {
+            one.url: _Trusted(
+                policy=_fill(policy, one),
+                algorithms=frozenset(one.algorithms or DEFAULT_ALGORITHMS),
+                keys=GivenKeys(one)
+                if one.has_given_keys
+                else FetchedKeys(one, KeyCache(keys or KeyPolicy()), self._thread, Clocks(clock, monotonic)),
             )
+            for one in issuers
+        }
 
     def validate(self, raw_token: str) -> AccessToken:
         """Return the access token, or raise the reason why it is refused. May wait for the issuer's keys.
@@ -215,8 +210,15 @@ class ResourceServer:
         Raises:
             ConfigurationError: a variable is missing, unknown or malformed.
         """
-        names = {name: value for name, value in environ.items() if name.startswith(SETTINGS_PREFIX)}
-        return cls(**settings({name.removeprefix(SETTINGS_PREFIX): names[name] for name in names}, SETTINGS_PREFIX), **options)
+        values = {
+            name.removeprefix(SETTINGS_PREFIX): value
+            for name, value in environ.items()
+            if name.startswith(SETTINGS_PREFIX)
+        }
+        arguments = read_settings(values, SETTINGS_PREFIX)
+        for name in arguments.keys() & options.keys():
+            raise ConfigurationError(f"{name} is given as an argument and by {SETTINGS_PREFIX}*; keep one")
+        return cls(**arguments, **options)
 
     def _judge(self, raw_token: object) -> _Judged:
         """Read the token and apply every rule that can refuse it before its key is looked for."""
@@ -260,62 +262,6 @@ class ResourceServer:
             raise TemporarilyUnavailable(detail=report)
 
 
-SETTINGS_PREFIX = "TOKEN_GUARD_"
-
-
-def settings(values: Mapping[str, object], where: str) -> dict[str, Any]:
-    """Return the keyword arguments of ResourceServer for settings named `ISSUER`, `AUDIENCE` and so on.
-
-    A text may hold several words separated by spaces where a collection is meant. `where` is the prefix that error
-    messages put before a setting's name.
-
-    Raises:
-        ConfigurationError: a setting is missing, unknown or malformed.
-    """
-    unknown = sorted(values.keys() - _SETTINGS.keys())
-    if unknown:
-        raise ConfigurationError(f"{where}{unknown[0]} is not a setting; known are {', '.join(_SETTINGS)}")
-    for name in ("ISSUER", "AUDIENCE"):
-        if not values.get(name):
-            raise ConfigurationError(f"{where}{name} is required and not set")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        keyword, read = _SETTINGS[name]
-        try:
-            arguments[keyword] = read(value)
-        except ValueError:
-            raise ConfigurationError(f"{where}{name} must be a number of seconds, not {value!r}") from None
-    policy = {name: arguments.pop(name) for name in ("realm",) if name in arguments}
-    return {**arguments, "challenge": ChallengePolicy(**policy)} if policy else arguments
-
-
-def _words(value: object) -> object:
-    return value.split() if isinstance(value, str) else value
-
-
-def _one_or_words(value: object) -> object:
-    words = _words(value)
-    return words[0] if isinstance(words, list) and len(words) == 1 else words
-
-
-def _number(value: object) -> float:
-    if not isinstance(value, (int, float, str)):
-        raise ValueError
-    return float(value)
-
-
-_SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "ISSUER": ("issuer", _one_or_words),
-    "AUDIENCE": ("audience", _words),
-    "JWKS_URI": ("jwks_uri", lambda value: value),
-    "ALGORITHMS": ("algorithms", _words),
-    "PROFILE": ("profile", lambda value: value),
-    "LEEWAY": ("leeway", _number),
-    "SCOPE_CLAIMS": ("scope_claims", _words),
-    "REALM": ("realm", lambda value: value),
-}
-
-
 def _issuers(issuer: object, options: Mapping[str, Any]) -> list[Issuer]:
     """Return the issuers, each with the options of the resource server that it leaves open."""
     members = [issuer] if isinstance(issuer, (str, Issuer)) else issuer
@@ -328,11 +274,23 @@ def _issuers(issuer: object, options: Mapping[str, Any]) -> list[Issuer]:
         one = Issuer(member) if isinstance(member, str) else member
         for name in ("jwks", "jwks_uri"):
             if name in options and (len(members) > 1 or getattr(one, name) is not None):
-                raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, {name}=...) alone")
+                raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, ...) alone")
         one = replace(one, **{name: value for name, value in options.items() if getattr(one, name) is None})
         if filled.setdefault(one.url, one) is not one:
             raise ConfigurationError(f"issuer {one.url!r} is configured twice; keep one")
     return list(filled.values())
+
+
+def _fill(policy: ClaimPolicy, issuer: Issuer) -> ClaimPolicy:
+    """Return the claim policy of one issuer: its own settings, and for the rest those of the resource server."""
+    return replace(
+        policy,
+        issuer=issuer.url,
+        audiences=frozenset(issuer.audience or policy.audiences),
+        profile=issuer.profile or policy.profile,
+        scope_claims=tuple(issuer.scope_claims or policy.scope_claims),
+        organizations=None if issuer.organizations is None else frozenset(issuer.organizations),
+    )
 
 
 def _untrusted(claims: Mapping[str, Any], trusted: Collection[str]) -> InvalidToken:

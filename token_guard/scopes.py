@@ -129,7 +129,7 @@ def _reach(start: str, implications: Mapping[str, Collection[str]]) -> dict[str,
     while waiting:
         scope = waiting.pop(0)
         if scope == start:
-            raise ConfigurationError(f"scope_implications has a cycle: {start!r} implies itself; remove one of the steps")
+            raise ConfigurationError(f"scope_implications has a cycle: {start!r} implies itself; remove one step")
         if scope not in reached:
             reached[scope] = None
             waiting.extend(implications.get(scope, ()))

@@ -1,0 +1,64 @@
+"""Settings by name, as the environment and the frameworks' own configurations give them.
+
+Knows the names and how their text is read; what a value means is judged by whom it is given to.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .challenge import ChallengePolicy
+from .errors import ConfigurationError
+
+SETTINGS_PREFIX = "TOKEN_GUARD_"
+
+
+def read_settings(values: Mapping[str, object], where: str) -> dict[str, Any]:
+    """Return the keyword arguments of ResourceServer for settings named `ISSUER`, `AUDIENCE` and so on.
+
+    A text may hold several words separated by spaces where a collection is meant. `where` is the prefix that error
+    messages put before a setting's name.
+
+    Raises:
+        ConfigurationError: a setting is missing, unknown or malformed.
+    """
+    unknown = sorted(values.keys() - _SETTINGS.keys())
+    if unknown:
+        raise ConfigurationError(f"{where}{unknown[0]} is not a setting; known are {', '.join(_SETTINGS)}")
+    for name in ("ISSUER", "AUDIENCE"):
+        if not values.get(name):
+            raise ConfigurationError(f"{where}{name} is required and not set")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        keyword, read = _SETTINGS[name]
+        try:
+            arguments[keyword] = read(value)
+        except ValueError:
+            raise ConfigurationError(f"{where}{name} must be a number of seconds, not {value!r}") from None
+    return arguments
+
+
+def _words(value: object) -> object:
+    return value.split() if isinstance(value, str) else value
+
+
+def _one_or_words(value: object) -> object:
+    words = _words(value)
+    return words[0] if isinstance(words, list) and len(words) == 1 else words
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, (int, float, str)):
+        raise ValueError
+    return float(value)
+
+
+_SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "ISSUER": ("issuer", _one_or_words),
+    "AUDIENCE": ("audience", _words),
+    "JWKS_URI": ("jwks_uri", lambda value: value),
+    "ALGORITHMS": ("algorithms", _words),
+    "PROFILE": ("profile", lambda value: value),
+    "LEEWAY": ("leeway", _number),
+    "SCOPE_CLAIMS": ("scope_claims", _words),
+    "REALM": ("challenge", lambda value: ChallengePolicy(realm=value)),
+}
