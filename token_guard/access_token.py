@@ -4,7 +4,7 @@ Never holds the raw token, so that nothing built on it can leak one. Knows nothi
 Claims: RFC 7519 4, RFC 9068 2.2, RFC 8693 4.1 (`act`), and the names that hosted services use.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -43,11 +43,12 @@ class Actor:
 class AccessToken:
     """A validated access token. Made by ResourceServer alone; read-only."""
 
-    __slots__ = ("_claims", "_scopes")
+    __slots__ = ("_claims", "_read_scopes", "_scopes")
 
-    def __init__(self, claims: dict[str, Any], scopes: ScopeSet) -> None:
+    def __init__(self, claims: dict[str, Any], read_scopes: Callable[[dict[str, Any]], ScopeSet]) -> None:
         self._claims = claims
-        self._scopes = scopes
+        self._read_scopes = read_scopes
+        self._scopes: ScopeSet | None = None
 
     @property
     def subject(self) -> str | None:
@@ -78,6 +79,8 @@ class AccessToken:
     @property
     def scopes(self) -> ScopeSet:
         """The scopes granted, and those implied by configuration."""
+        if self._scopes is None:
+            self._scopes = self._read_scopes(self._claims)
         return self._scopes
 
     @property
@@ -150,4 +153,4 @@ class AccessToken:
             raise refusal
 
     def __repr__(self) -> str:
-        return f"AccessToken(subject={self.subject!r}, client_id={self.client_id!r}, scopes={list(self._scopes)!r})"
+        return f"AccessToken(subject={self.subject!r}, client_id={self.client_id!r}, scopes={list(self.scopes)!r})"

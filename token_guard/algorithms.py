@@ -1,6 +1,6 @@
 """The signature algorithms: a row says which keys fit, how long a signature is, and who verifies it.
 
-The cryptography is PyJWT's and cryptography's; both are imported when a row is first used. RFC 7518 3, RFC 8037,
+The cryptography is cryptography's and PyJWT's; both are imported when a row is first used. RFC 7518 3, RFC 8037,
 RFC 9864 (`Ed25519`, `Ed448`), RFC 9964 (ML-DSA). `none` has no row and can never have one.
 """
 
@@ -36,30 +36,65 @@ class Algorithm:
         return self.make_verifier()
 
 
-def _pyjwt(kind: str, digest: str) -> Callable[[], Verifier]:
-    """Return a maker of PyJWT's verifier of that kind."""
+def _signature(parameters: Callable[[], tuple[Any, ...]]) -> Callable[[], Verifier]:
+    """Return a maker of a verifier that gives the key's own `verify` these parameters."""
 
     def make() -> Verifier:
-        module = import_module("jwt.algorithms")
-        algorithm = getattr(module, kind)
-        prepared = algorithm(getattr(algorithm, digest))
-        return lambda key, signature, message: prepared.verify(message, key, signature)
+        from cryptography.exceptions import InvalidSignature
+
+        arguments = parameters()
+
+        def verify(key: Any, signature: bytes, message: bytes) -> bool:
+            try:
+                key.verify(signature, message, *arguments)
+            except InvalidSignature:
+                return False
+            return True
+
+        return verify
 
     return make
 
 
-def _by_the_key() -> Verifier:
-    """Return a verifier for keys that need no parameters: EdDSA and ML-DSA."""
-    from cryptography.exceptions import InvalidSignature
+def _pkcs1(digest: str) -> Callable[[], tuple[Any, ...]]:
+    return lambda: (_crypto("asymmetric.padding").PKCS1v15(), _digest(digest))
 
-    def verify(key: Any, signature: bytes, message: bytes) -> bool:
-        try:
-            key.verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
 
-    return verify
+def _pss(digest: str) -> Callable[[], tuple[Any, ...]]:
+    def parameters() -> tuple[Any, ...]:
+        padding, algorithm = _crypto("asymmetric.padding"), _digest(digest)
+        # RFC 7518 3.5: the same hash in MGF1, and a salt as long as the hash
+        return padding.PSS(padding.MGF1(algorithm), algorithm.digest_size), algorithm
+
+    return parameters
+
+
+def _ecdsa(digest: str) -> Callable[[], Verifier]:
+    def make() -> Verifier:
+        from jwt.utils import raw_to_der_signature
+
+        verify_der = _signature(lambda: (_crypto("asymmetric.ec").ECDSA(_digest(digest)),))()
+        return lambda key, signature, message: verify_der(key, raw_to_der_signature(signature, key.curve), message)
+
+    return make
+
+
+def _hmac(digest: str) -> Callable[[], Verifier]:
+    def make() -> Verifier:
+        from jwt.algorithms import HMACAlgorithm
+
+        algorithm = HMACAlgorithm(getattr(HMACAlgorithm, digest))  # it compares in constant time (RFC 7518 3.2)
+        return lambda key, signature, message: algorithm.verify(message, key, signature)
+
+    return make
+
+
+def _crypto(module: str) -> Any:
+    return import_module(f"cryptography.hazmat.primitives.{module}")
+
+
+def _digest(name: str) -> Any:
+    return getattr(_crypto("hashes"), name)()
 
 
 def _rows() -> list[Algorithm]:
@@ -67,20 +102,20 @@ def _rows() -> list[Algorithm]:
     for bits, curve, size in (("256", "P-256", 64), ("384", "P-384", 96), ("512", "P-521", 132)):
         digest = f"SHA{bits}"
         rows += [
-            Algorithm(name=f"RS{bits}", key_type="RSA", make_verifier=_pyjwt("RSAAlgorithm", digest)),
-            Algorithm(name=f"PS{bits}", key_type="RSA", make_verifier=_pyjwt("RSAPSSAlgorithm", digest)),
+            Algorithm(name=f"RS{bits}", key_type="RSA", make_verifier=_signature(_pkcs1(digest))),
+            Algorithm(name=f"PS{bits}", key_type="RSA", make_verifier=_signature(_pss(digest))),
             Algorithm(
                 name=f"ES{bits}",
                 key_type="EC",
                 curves=frozenset({curve}),
                 signature_bytes=frozenset({size}),  # RFC 7518 3.4: R and S, each as long as the curve's order
-                make_verifier=_pyjwt("ECAlgorithm", digest),
+                make_verifier=_ecdsa(digest),
             ),
             Algorithm(
                 name=f"HS{bits}",
                 key_type="oct",
                 secret_bytes=int(bits) // 8,  # RFC 7518 3.2: a key as long as the hash
-                make_verifier=_pyjwt("HMACAlgorithm", digest),
+                make_verifier=_hmac(digest),
             ),
         ]
     # RFC 9864: the newer names fix the curve, the older one does not.
@@ -95,7 +130,7 @@ def _rows() -> list[Algorithm]:
                 key_type="OKP",
                 curves=frozenset(curves),
                 signature_bytes=frozenset(sizes),
-                make_verifier=_by_the_key,
+                make_verifier=_signature(tuple),
             )
         )
     for name, size in (("ML-DSA-44", 2420), ("ML-DSA-65", 3309), ("ML-DSA-87", 4627)):
@@ -105,7 +140,7 @@ def _rows() -> list[Algorithm]:
                 key_type="AKP",
                 curves=frozenset({name}),
                 signature_bytes=frozenset({size}),
-                make_verifier=_by_the_key,
+                make_verifier=_signature(tuple),
             )
         )
     return rows
@@ -146,7 +181,7 @@ def check_algorithms(names: object, *, secret: bool) -> frozenset[str]:
 def has_ml_dsa() -> bool:
     """Tell whether the installed cryptography offers ML-DSA."""
     try:
-        import_module("cryptography.hazmat.primitives.asymmetric.mldsa")
+        _crypto("asymmetric.mldsa")
     except ImportError:
         return False
     return True

@@ -59,16 +59,17 @@ def public(view: View) -> View:
         ConfigurationError: the view also has a requirement.
         TypeError: what is decorated is no function, method or view class.
     """
-    if not inspect.isclass(view) and not inspect.isroutine(view):
+    if not inspect.isclass(view) and not _is_function(view):
         raise TypeError(f"public takes a function, a method or a view class, not {type(view).__name__}")
     return _mark(view, None)
 
 
 def is_public(view: object, method: str) -> bool:
     """Tell whether `view`, its class, or its class's handler of this HTTP method is `@public`."""
-    view_class = getattr(view, "view_class", None)  # what as_view() of Flask and Django leaves
-    name = method.lower()
-    handler = getattr(view_class, name, None) or (getattr(view_class, "get", None) if name == "head" else None)
+    view_class = getattr(view, "view_class", None) or getattr(view, "cls", None)  # what as_view() leaves
+    actions = getattr(view, "actions", {})  # how a view set of REST framework names its handlers: {"get": "list"}
+    names = ("head", "get") if method == "HEAD" else (method.lower(),)
+    handler = next(filter(None, (getattr(view_class, actions.get(name, name), None) for name in names)), None)
     markers = [marker for candidate in (view, view_class, handler) if (marker := getattr(candidate, MARKER, None))]
     return any(marker.requirement is None for marker in markers)
 
@@ -107,9 +108,9 @@ def _check(cell: RequestCell, needed: Requirement) -> RequestRejected | Temporar
 
 
 def _guard_function(view: Any, needed: Requirement) -> Any:
-    if not inspect.isroutine(view):
+    if not _is_function(view):
         raise TypeError(f"requires takes a function, a method or a view class, not {type(view).__name__}")
-    if inspect.iscoroutinefunction(view):
+    if _is_async(view):
 
         @functools.wraps(view)
         async def guarded_async(*args: Any, **kwargs: Any) -> Any:
@@ -134,6 +135,20 @@ def _guard_function(view: Any, needed: Requirement) -> Any:
         return _answer(cell, answer) if inspect.iscoroutine(answer) else answer
 
     return guarded
+
+
+def _is_function(view: object) -> bool:
+    """Tell whether `view` is a function or a method; what Django's method_decorator hands on is a partial of one."""
+    return inspect.isroutine(view.func if isinstance(view, functools.partial) else view)
+
+
+def _is_async(view: Any) -> bool:
+    owner = getattr(getattr(view, "func", None), "__self__", None)  # of a method that method_decorator hands on
+    return (
+        inspect.iscoroutinefunction(view)
+        or hasattr(view, "_is_coroutine")  # how Python 3.11 marks what as_view() makes of an asynchronous class
+        or getattr(owner, "view_is_async", False)
+    )
 
 
 async def _answer(cell: RequestCell, pending: Any) -> Any:

@@ -10,7 +10,7 @@ from .errors import InvalidRequest, InvalidToken, MissingToken, Reason
 
 MAX_TOKEN_BYTES = 16 * 1024  # our own bound: common servers limit all header fields together to 8 to 64 KiB
 
-_SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +|$)")
+_SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +|$|(?=,))")  # a comma: a field repeated after a bare scheme
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 

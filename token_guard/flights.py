@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
+from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import TemporarilyUnavailable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
 FLIGHT_TIMEOUT = 10.0  # seconds, for all requests of one flight together
+PATIENCE = FLIGHT_TIMEOUT + 1  # seconds; a flight that takes longer has a thread that is stuck
 
 
 class ForkAware(Protocol):
@@ -43,7 +46,7 @@ class FetchThread:
         self._transport = transport
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._fetcher: Fetcher | None = None
+        self._fetchers: dict[asyncio.AbstractEventLoop, Fetcher] = {}
         fork_aware.add(self)
 
     def run(self, errand: Coroutine[Any, Any, None]) -> None:
@@ -58,13 +61,16 @@ class FetchThread:
                 threading.Thread(target=_run_until_stopped, args=(loop,), name="token-guard-fetch", daemon=True).start()
                 self._loop = loop
                 self._finalizer = weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
-            asyncio.run_coroutine_threadsafe(errand, self._loop)
+            # In an empty context: nothing of the request that happens to start a flight reaches it, neither its token
+            # nor the name of its event loop, by which HTTP clients choose theirs.
+            Context().run(asyncio.run_coroutine_threadsafe, errand, self._loop)
 
     def fetcher(self) -> Fetcher:
-        """Return the thread's fetcher. For errands alone: the fetcher belongs to the thread's loop."""
-        if self._fetcher is None:
-            self._fetcher = Fetcher(self._transport)
-        return self._fetcher
+        """Return the running loop's fetcher. For errands alone; a closed loop may still run beside its successor."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._fetchers:
+            self._fetchers[loop] = Fetcher(self._transport)
+        return self._fetchers[loop]
 
     def close(self) -> None:
         """End the thread and its connections. Flights under way fail."""
@@ -81,17 +87,18 @@ class FetchThread:
             _abandoned.append(self._loop)
         self._lock = threading.Lock()
         self._loop = None
-        self._fetcher = None
+        self._fetchers = {}
 
     async def _shut_down(self, loop: asyncio.AbstractEventLoop) -> None:
         errands = asyncio.all_tasks(loop) - {asyncio.current_task()}
         for errand in errands:
             errand.cancel()
         await asyncio.gather(*errands, return_exceptions=True)
-        fetcher, self._fetcher = self._fetcher, None
-        if fetcher is not None:
-            await fetcher.aclose()
-        loop.stop()
+        try:
+            if loop in self._fetchers:
+                await self._fetchers.pop(loop).aclose()
+        finally:
+            loop.stop()
 
 
 # A parent's loops, kept in its forked child: to collect one would close what the parent still listens to.
@@ -103,27 +110,39 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-def wait(flight: "Future[None]") -> None:
-    """Wait for a flight to land.
+def wait(flight: "Future[None]", patience: float = PATIENCE) -> None:
+    """Wait for a flight to land, at most `patience` seconds.
 
     Raises:
-        TemporarilyUnavailable: it does not, long after its time.
+        TemporarilyUnavailable: it does not.
     """
     try:
-        flight.result(FLIGHT_TIMEOUT + 1)
+        flight.result(patience)
     except WaitTimeout:
-        raise TemporarilyUnavailable(detail="the fetch thread does not answer") from None
+        raise _stuck() from None
 
 
-async def wait_async(flight: "Future[None]") -> None:
-    """Wait without blocking the loop: asyncio's, or trio's where trio runs it."""
+async def wait_async(flight: "Future[None]", patience: float = PATIENCE) -> None:
+    """Do what `wait` does without blocking the loop: asyncio's, or trio's where trio runs it."""
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_run():
-        await asyncio.shield(asyncio.wrap_future(flight))
-        return
-    landed, token = trio.Event(), trio.lowlevel.current_trio_token()
-    flight.add_done_callback(lambda _: token.run_sync_soon(landed.set))
-    await landed.wait()
+        await asyncio.wait([asyncio.wrap_future(flight)], timeout=patience)
+    else:
+        landed, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+        def land(_: object) -> None:
+            with suppress(trio.RunFinishedError):  # the waiter gave up, and its loop has ended
+                token.run_sync_soon(landed.set)
+
+        flight.add_done_callback(land)
+        with trio.move_on_after(patience):
+            await landed.wait()
+    if not flight.done():
+        raise _stuck()
+
+
+def _stuck() -> TemporarilyUnavailable:
+    return TemporarilyUnavailable(detail="the fetch thread does not answer")
 
 
 def _forget_flights() -> None:

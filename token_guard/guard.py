@@ -12,10 +12,11 @@ from .bearer import bearer_token
 from .challenge import Answer
 from .errors import ConfigurationError, MissingToken, RequestRejected, TemporarilyUnavailable
 from .request import Access, Refusal, RequestCell, RequestView, current_cell
+from .requirements import Requirement
 from .resource_server import ResourceServer
 from .settings import read_settings
 
-__all__ = ["Answer", "Guard", "Refusal", "RequestCell", "RequestView", "current_cell", "is_public"]
+__all__ = ["Answer", "Guard", "Refusal", "RequestCell", "RequestView", "Requirement", "current_cell", "is_public"]
 
 
 class Guard:

@@ -7,7 +7,7 @@ Thumbprints: RFC 7638.
 import hashlib
 import json
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -21,6 +21,11 @@ MAX_RSA_BITS = 16_384  # our own bound: what cryptography verifies in reasonable
 _COORDINATE_BYTES = {"P-256": 32, "P-384": 48, "P-521": 66}  # RFC 7518 6.2.1.2
 _CURVES = {"P-256": "SECP256R1", "P-384": "SECP384R1", "P-521": "SECP521R1"}
 _OKP_BYTES = {"Ed25519": 32, "Ed448": 57}  # RFC 8032; X25519 and X448 never sign (RFC 8037 3)
+# For each curve its prime, and a polynomial whose roots are the y of all points of order 8 or less (RFC 8032 5.1, 5.2).
+_SMALL_ORDERS: dict[str, tuple[int, Callable[[int], int]]] = {
+    "Ed25519": (2**255 - 19, lambda y: y * (y**2 - 1) * (121_666 * (2 * y**2 - 1) - 121_665 * y**4)),
+    "Ed448": (2**448 - 2**224 - 1, lambda y: y * (y**2 - 1)),
+}
 _AKP_BYTES = {"ML-DSA-44": 1312, "ML-DSA-65": 1952, "ML-DSA-87": 2592}  # RFC 9964
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
@@ -51,14 +56,14 @@ class VerificationKey:
             raise OddKeyError("it holds private or symmetric key material")
         _check_intended_use(jwk)
         self.key_type: object = jwk.get("kty")
-        self.kid = _text(jwk, "kid")
-        self.alg = _text(jwk, "alg")
-        self.curve = self.alg if self.key_type == "AKP" else _text(jwk, "crv")
+        self.kid: str | None = _text(jwk, "kid")
+        self.alg: str | None = _text(jwk, "alg")
+        self.curve: str | None = self.alg if self.key_type == "AKP" else _text(jwk, "crv")
         reader = _READERS.get(self.key_type) if isinstance(self.key_type, str) else None
         if reader is None:
             raise OddKeyError("its kty is not RSA, EC, OKP or AKP")
         self._builder, self._numbers = reader(jwk)
-        self.identity = (self.kid, self.alg, *self._numbers)
+        self.identity: tuple[object, ...] = (self.kid, self.alg, *self._numbers)
 
     def fits(self, algorithm: Algorithm) -> bool:
         """Tell whether this key may verify `algorithm`: type and curve agree, and so does the key's own `alg`."""
@@ -78,7 +83,11 @@ class VerificationKey:
 
 
 def thumbprint(members: Mapping[str, Any]) -> str:
-    """Return the SHA-256 thumbprint of a JWK (RFC 7638 3), computed over its required members alone."""
+    """Return the SHA-256 thumbprint of a JWK (RFC 7638 3), computed over its required members alone.
+
+    Raises:
+        KeyError: a required member is missing, or the kty is unknown.
+    """
     required = {name: members[name] for name in _THUMBPRINT_MEMBERS[members["kty"]]}
     canonical = json.dumps(required, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.sha256(canonical.encode()).digest()
@@ -92,6 +101,8 @@ def _check_intended_use(jwk: Mapping[str, Any]) -> None:
     operations = jwk.get("key_ops")
     if "key_ops" in jwk and not (isinstance(operations, list) and "verify" in operations):
         raise OddKeyError("its key_ops do not hold verify")
+    if "use" in jwk and not all(operation in ("sign", "verify") for operation in operations or ()):
+        raise OddKeyError("its use and its key_ops contradict each other")
 
 
 def _text(jwk: Mapping[str, Any], name: str) -> str | None:
@@ -132,6 +143,10 @@ def _okp(jwk: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
     curve, x = jwk.get("crv"), _bytes(jwk, "x")
     if not isinstance(curve, str) or len(x) != _OKP_BYTES.get(curve):
         raise OddKeyError("its crv is not Ed25519 or Ed448, or x does not have the curve's length")
+    prime, polynomial = _SMALL_ORDERS[curve]
+    y = int.from_bytes(x, "little") % 2 ** (8 * len(x) - 1)  # RFC 8032 5.1.2 and 5.2.2: the top bit is the sign of x
+    if polynomial(y) % prime == 0:
+        raise OddKeyError("its point has a small order: anybody can sign for it")
     return _build_raw, (curve.lower(), f"{curve}PublicKey", x)
 
 

@@ -26,8 +26,14 @@ _LETTERS_AND_DIGITS = (string.ascii_letters + string.digits).encode()
 _TO_BASE64 = bytes(
     byte if byte in _LETTERS_AND_DIGITS else {0x2D: 0x2B, 0x5F: 0x2F}.get(byte, 0) for byte in range(256)
 )
-# RFC 4648 3.5: the last character of a partial group whose unused bits are zero, and the padding that it needs.
-_ENDINGS = {0: (None, b""), 2: (frozenset(b"AQgw"), b"=="), 3: (frozenset(b"AEIMQUYcgkosw048"), b"=")}
+# By length modulo 4: the last characters that leave the unused bits zero (RFC 4648 3.5), and the padding needed.
+_ENDINGS: tuple[tuple[frozenset[int], bytes], ...] = (
+    (frozenset(range(256)), b""),
+    (frozenset(), b""),
+    (frozenset(b"AQgw"), b"=="),
+    (frozenset(b"AEIMQUYcgkosw048"), b"="),
+)
+_WHITE_SPACE = " \t\n\r"  # RFC 8259 2
 
 
 class Header(NamedTuple):
@@ -74,8 +80,13 @@ def read_unverified(raw: object) -> UnverifiedToken:
         kind = " (an encrypted token, JWE)" if len(segments) == 5 else ""
         raise malformed(f"the token has {len(segments)} segments{kind}, not three")
     header = _read_header(segments[0])
-    claims = _read_object(_decode(segments[1], "payload"), "payload")
-    signature = _decode(segments[2], "signature")
+    try:
+        claims = read_json(decode_base64url(segments[1]))
+        signature = decode_base64url(segments[2])
+    except ValueError as error:
+        raise malformed(f"the payload or the signature cannot be read: {error}") from None
+    if type(claims) is not dict:
+        raise malformed("the payload is not a JSON object")
     return UnverifiedToken(header, claims, encoded[: encoded.rindex(b".")], signature)
 
 
@@ -102,11 +113,17 @@ def read_document(content: bytes) -> Any:
 def _read(content: bytes, decoder: json.JSONDecoder) -> Any:
     text = content.decode("utf-8")
     try:
-        value = decoder.decode(text)
+        value, end = decoder.scan_once(  # type: ignore[attr-defined]
+            text, len(text) - len(text.lstrip(_WHITE_SPACE))
+        )
         if "\\u" in text:  # the only way to a lone surrogate, which no UTF-8 text can hold
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
+    except StopIteration:
+        raise ValueError("no JSON value") from None
+    if end != len(text) and text[end:].strip(_WHITE_SPACE):
+        raise ValueError("something follows the JSON value")
     return value
 
 
@@ -116,9 +133,9 @@ def decode_base64url(segment: bytes) -> bytes:
     Raises:
         ValueError: a character outside the alphabet, an impossible length, or unused bits that are not zero.
     """
-    ending, padding = _ENDINGS.get(len(segment) % 4, (frozenset[int](), b""))
-    if ending is not None and segment[-1] not in ending:
-        raise ValueError("impossible length or unused bits that are not zero")
+    endings, padding = _ENDINGS[len(segment) % 4]
+    if segment and segment[-1] not in endings:
+        raise ValueError("base64url of an impossible length, or with unused bits that are not zero")
     return binascii.a2b_base64(segment.translate(_TO_BASE64) + padding, strict_mode=True)
 
 
@@ -130,10 +147,15 @@ def malformed(detail: str) -> InvalidToken:
 @lru_cache(maxsize=_HEADERS_REMEMBERED)
 def _read_header(segment: bytes) -> Header:
     """Return the header of one segment, after the header rules. Refusals are not remembered."""
-    content = _decode(segment, "header")
-    if len(content) > MAX_HEADER_BYTES:
-        raise InvalidToken(Reason.TOO_LARGE, detail=f"the header is longer than {MAX_HEADER_BYTES} bytes")
-    members = _read_object(content, "header")
+    try:
+        content = decode_base64url(segment)
+        if len(content) > MAX_HEADER_BYTES:
+            raise InvalidToken(Reason.TOO_LARGE, detail=f"the header is longer than {MAX_HEADER_BYTES} bytes")
+        members = read_json(content)
+    except ValueError as error:
+        raise malformed(f"the header cannot be read: {error}") from None
+    if type(members) is not dict:
+        raise malformed("the header is not a JSON object")
     alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ")
     if not isinstance(alg, str):
         raise malformed("the header has no alg")
@@ -150,23 +172,6 @@ def _read_header(segment: bytes) -> Header:
         if typ not in ACCEPTED_TYPES:
             raise InvalidToken(Reason.WRONG_TYPE, detail=f"typ {shown(members['typ'])} is not an access token's")
     return Header(alg, kid, typ)
-
-
-def _decode(segment: bytes, part: str) -> bytes:
-    try:
-        return decode_base64url(segment)
-    except ValueError as error:
-        raise malformed(f"the {part} is not base64url: {error}") from None
-
-
-def _read_object(content: bytes, part: str) -> dict[str, Any]:
-    try:
-        value = read_json(content)
-    except ValueError as error:
-        raise malformed(f"the {part} is not strict JSON: {type(error).__name__}") from None
-    if not isinstance(value, dict):
-        raise malformed(f"the {part} is not a JSON object")
-    return value
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class KeySet:
         self._by_kid: defaultdict[str | None, list[VerificationKey]] = defaultdict(list)
         for key in self._keys:
             self._by_kid[key.kid].append(key)
-        self.identity = frozenset(key.identity for key in self._keys)
+        self._chosen: dict[tuple[str, str | None], list[VerificationKey]] = {}
+        self.identity: frozenset[tuple[object, ...]] = frozenset(key.identity for key in self._keys)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -49,11 +50,15 @@ class KeySet:
 
         Without a key ID the only fitting key is used, and none where several fit: guessing is not deciding.
         """
-        if kid is None:
-            fitting = [key for key in self._keys if key.fits(algorithm) and key.public_key is not None]
-            return fitting if len(fitting) == 1 else []
-        named = self._by_kid.get(kid, ())
-        return [key for key in named if key.fits(algorithm) and key.public_key is not None][:MAX_CANDIDATES]
+        chosen = self._chosen.get((algorithm.name, kid))
+        if chosen is not None:
+            return chosen
+        named = self._keys if kid is None else self._by_kid.get(kid, ())
+        fitting = [key for key in named if key.fits(algorithm) and key.public_key is not None]
+        if not fitting or (kid is None and len(fitting) > 1):
+            return []
+        # Only key IDs that the issuer publishes are remembered, so that strangers cannot fill this table.
+        return self._chosen.setdefault((algorithm.name, kid), fitting[:MAX_CANDIDATES])
 
 
 class SharedSecret:

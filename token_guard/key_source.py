@@ -206,10 +206,9 @@ class FetchedKeys:
                     self._last_success = self._clock()
                 else:
                     self._cache.failed(problem, now, misconfigured=misconfigured, retry_after=retry_after)
-                    _log.warning(
-                        "keys of issuer %s: %s", self._issuer.url, problem, extra={"event": "key_fetch_failed"}
-                    )
                 self._land(flight)
+            if loaded is None:  # told without the lock, and last: a log may be slow, or raise
+                _log.warning("keys of issuer %s: %s", self._issuer.url, problem, extra={"event": "key_fetch_failed"})
 
     def _land(self, flight: "Future[None]") -> None:
         if self._flight is flight:

@@ -43,14 +43,6 @@ class _Trusted(NamedTuple):
     keys: "Keys"
 
 
-class _Judged(NamedTuple):
-    """A token that no rule refuses, and that waits for its signature to be checked."""
-
-    token: UnverifiedToken
-    trusted: _Trusted
-    algorithm: Algorithm
-
-
 class ResourceServer:
     """Decides whether an access token is genuine, current and meant for this API.
 
@@ -96,14 +88,9 @@ class ResourceServer:
         from .flights import FetchThread
         from .key_source import Clocks, FetchedKeys, GivenKeys
 
-        options = {
-            "jwks": jwks,
-            "jwks_uri": jwks_uri,
-            "algorithms": algorithms,
-            "profile": profile,
-            "scope_claims": scope_claims,
-        }
-        issuers = _issuers(issuer, {name: value for name, value in options.items() if value is not None})
+        issuers = _issuers(
+            issuer, jwks=jwks, jwks_uri=jwks_uri, algorithms=algorithms, profile=profile, scope_claims=scope_claims
+        )
         compile_scope_pattern(scope_pattern)
         policy = ClaimPolicy(
             issuer="",
@@ -140,17 +127,16 @@ class ResourceServer:
             InvalidToken: the token is not genuine, not current, or not meant for this API.
             TemporarilyUnavailable: the token could not be checked.
         """
-        judged = self._judge(raw_token)
-        keys = judged.trusted.keys
-        found = keys.ready(judged.algorithm, judged.token.header.kid)
-        return self._accept(judged, found or keys.find(judged.algorithm, judged.token.header.kid))
+        token, trusted, algorithm = self._judge(raw_token)
+        keys = trusted.keys.ready(algorithm, token.header.kid) or trusted.keys.find(algorithm, token.header.kid)
+        return self._accept(token, trusted, algorithm, keys)
 
     async def validate_async(self, raw_token: str) -> AccessToken:
         """Do what `validate` does, without blocking the event loop while keys are fetched."""
-        judged = self._judge(raw_token)
-        keys = judged.trusted.keys
-        found = keys.ready(judged.algorithm, judged.token.header.kid)
-        return self._accept(judged, found or await keys.find_async(judged.algorithm, judged.token.header.kid))
+        token, trusted, algorithm = self._judge(raw_token)
+        keys = trusted.keys.ready(algorithm, token.header.kid)
+        keys = keys or await trusted.keys.find_async(algorithm, token.header.kid)
+        return self._accept(token, trusted, algorithm, keys)
 
     def authenticate(self, request: RequestView) -> AccessToken:
         """Return the access token of a whole request.
@@ -220,7 +206,7 @@ class ResourceServer:
             raise ConfigurationError(f"{name} is given as an argument and by {SETTINGS_PREFIX}*; keep one")
         return cls(**arguments, **options)
 
-    def _judge(self, raw_token: object) -> _Judged:
+    def _judge(self, raw_token: object) -> tuple[UnverifiedToken, _Trusted, Algorithm]:
         """Read the token and apply every rule that can refuse it before its key is looked for."""
         token = read_unverified(raw_token)
         issuer = token.claims.get("iss")
@@ -231,12 +217,14 @@ class ResourceServer:
         if name not in trusted.algorithms:
             raise InvalidToken(Reason.ALGORITHM_NOT_ALLOWED, detail=f"alg {name} is not allowed for issuer {issuer}")
         check_claims(token, trusted.policy, self._clock())
-        return _Judged(token, trusted, ALGORITHMS[name])
+        return token, trusted, ALGORITHMS[name]
 
-    def _accept(self, judged: _Judged, keys: Collection[Key]) -> AccessToken:
+    def _accept(
+        self, unverified: UnverifiedToken, trusted: _Trusted, algorithm: Algorithm, keys: Collection[Key]
+    ) -> AccessToken:
         """Check the signature, and only then make an access token of the claims."""
-        verify_signature(judged.token, judged.algorithm, keys)
-        token = access_token(judged.token.claims, judged.trusted.policy)
+        verify_signature(unverified, algorithm, keys)
+        token = access_token(unverified.claims, trusted.policy)
         if self._is_revoked is not None:
             self._check_revocation(self._is_revoked, token)
         return token
@@ -262,8 +250,9 @@ class ResourceServer:
             raise TemporarilyUnavailable(detail=report)
 
 
-def _issuers(issuer: object, options: Mapping[str, Any]) -> list[Issuer]:
+def _issuers(issuer: object, **options: Any) -> list[Issuer]:
     """Return the issuers, each with the options of the resource server that it leaves open."""
+    options = {name: value for name, value in options.items() if value is not None}
     members = [issuer] if isinstance(issuer, (str, Issuer)) else issuer
     if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not members:
         raise ConfigurationError(f"issuer must be a URL, an Issuer, or a non-empty collection of them, not {issuer!r}")
