@@ -1,0 +1,73 @@
+"""The README keeps its word: its code runs as pasted, and its tables hold what the code holds."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from token_guard import Reason
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+QUICK_STARTS = [block for block in BLOCKS if "app = " in block]
+
+# Calls the pasted application without a token and prints what it answers. Run in an interpreter of its own, since
+# Django is configured once in a process.
+ASK = """
+import asyncio, inspect, sys
+sys.path.insert(0, sys.argv[1])
+import quick_start
+path, app = sys.argv[2], quick_start.app
+
+def wsgi():
+    from wsgiref.util import setup_testing_defaults
+    environ = {"PATH_INFO": path}
+    setup_testing_defaults(environ)
+    def start_response(status, headers, exc_info=None):
+        print(status.split()[0], dict(headers).get("WWW-Authenticate"))
+    print(b"".join(app(environ, start_response)).decode())
+
+async def asgi():
+    import httpx
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://api.example") as client:
+        answer = await client.get(path)
+        print(answer.status_code, answer.headers.get("WWW-Authenticate"))
+        print(answer.text)
+
+asyncio.run(asgi()) if inspect.iscoroutinefunction(type(app).__call__) else wsgi()
+"""
+
+
+def test_there_is_a_quick_start_for_each_framework() -> None:
+    """Four frameworks, each with a block to paste."""
+    assert len(QUICK_STARTS) == 4
+
+
+@pytest.mark.parametrize("block", QUICK_STARTS, ids=["starlette", "fastapi", "flask", "django"])
+def test_quick_start_guards_its_route_as_pasted(block: str, tmp_path: Path) -> None:
+    """Without a token the pasted application answers 401 with a challenge, and it has at most twelve lines."""
+    (tmp_path / "quick_start.py").write_text(block)
+    path = "/events" if "/events" in block else "/contacts"
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, str(tmp_path), path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ['401 Bearer realm="api"', "{}"], done.stderr
+    assert len(block.splitlines()) <= 12
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block not in QUICK_STARTS])
+def test_other_code_runs_as_pasted(block: str) -> None:
+    """Every other block of Python runs by itself."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_reason_is_explained() -> None:
+    """The table of reasons and the enumeration hold the same words."""
+    table = README.split("| Reason |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [str(reason) for reason in Reason]
