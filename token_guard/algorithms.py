@@ -179,9 +179,11 @@ def check_algorithms(names: object, *, secret: bool) -> frozenset[str]:
 
 
 def has_ml_dsa() -> bool:
-    """Tell whether the installed cryptography offers ML-DSA."""
+    """Tell whether the installed cryptography, and the library that it was built with, offer ML-DSA."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
-        _crypto("asymmetric.mldsa")
-    except ImportError:
+        _crypto("asymmetric.mldsa").MLDSA44PublicKey.from_public_bytes(bytes(1312))
+    except (ImportError, UnsupportedAlgorithm):
         return False
     return True

@@ -126,7 +126,9 @@ async def wait_async(flight: "Future[None]", patience: float = PATIENCE) -> None
     """Do what `wait` does without blocking the loop: asyncio's, or trio's where trio runs it."""
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_run():
-        await asyncio.wait([asyncio.wrap_future(flight)], timeout=patience)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await asyncio.wrap_future(flight)
     else:
         landed, token = trio.Event(), trio.lowlevel.current_trio_token()
 

@@ -199,16 +199,20 @@ class FetchedKeys:
         except Exception as error:  # noqa: BLE001  # a transport of the user's may raise anything
             problem = f"the transport raised {type(error).__name__}"
         finally:
-            with self._lock:
-                now = self._monotonic()
-                if loaded is not None:
-                    self._cache.succeeded(*loaded, now)
-                    self._last_success = self._clock()
-                else:
-                    self._cache.failed(problem, now, misconfigured=misconfigured, retry_after=retry_after)
-                self._land(flight)
-            if loaded is None:  # told without the lock, and last: a log may be slow, or raise
-                _log.warning("keys of issuer %s: %s", self._issuer.url, problem, extra={"event": "key_fetch_failed"})
+            try:
+                if loaded is None:  # told without the lock: a log may be slow, or raise
+                    _log.warning(
+                        "keys of issuer %s: %s", self._issuer.url, problem, extra={"event": "key_fetch_failed"}
+                    )
+            finally:
+                with self._lock:
+                    now = self._monotonic()
+                    if loaded is not None:
+                        self._cache.succeeded(*loaded, now)
+                        self._last_success = self._clock()
+                    else:
+                        self._cache.failed(problem, now, misconfigured=misconfigured, retry_after=retry_after)
+                    self._land(flight)
 
     def _land(self, flight: "Future[None]") -> None:
         if self._flight is flight:

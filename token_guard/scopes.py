@@ -91,12 +91,12 @@ def check_scope_name(scope: object) -> str:
 def compile_scope_pattern(pattern: str) -> re.Pattern[str]:
     """Return the expression for a pattern that holds `{action}` and `{resource}` once each.
 
-    A field matches one or more characters other than `/` and the punctuation that separates the two fields.
+    A field matches one or more characters other than `/` and those that separate the two fields.
 
     Raises:
         ConfigurationError: the pattern does not hold both fields, separated by some text.
     """
-    parts = _FIELD.split(pattern)
+    parts = _FIELD.split(pattern) if isinstance(pattern, str) else []
     if sorted(parts[1::2]) != ["action", "resource"] or not parts[2]:
         raise ConfigurationError(
             f"scope_pattern {pattern!r} must hold {{action}} and {{resource}} once each, with a separator between"
@@ -113,11 +113,15 @@ def close_implications(implications: Mapping[str, Collection[str]]) -> dict[str,
     """Return for each scope all that it implies, transitively: `admin` -> (`write`, `read`).
 
     Raises:
-        ConfigurationError: a name is not a scope, the implied scopes are one string, or a scope implies itself.
+        ConfigurationError: no mapping to collections of scopes, a name that is no scope, or a cycle.
     """
+    if not isinstance(implications, Mapping):
+        raise ConfigurationError(
+            f"scope_implications must map scopes to collections of scopes, not be {implications!r}"
+        )
     for scope, implied in implications.items():
-        if isinstance(implied, str):
-            raise ConfigurationError(f"scope_implications[{scope!r}] must be a collection of scopes, not one string")
+        if isinstance(implied, str) or not isinstance(implied, Collection):
+            raise ConfigurationError(f"scope_implications[{scope!r}] must be a collection of scopes, not {implied!r}")
         for name in (scope, *implied):
             check_scope_name(name)
     return {scope: tuple(_reach(scope, implications)) for scope in implications}
