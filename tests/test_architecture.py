@@ -34,6 +34,7 @@ LEVELS = {
     "jwk": 3,
     "claims": 4,
     "discovery": 4,
+    "exchange": 4,
     "key_set": 4,
     "fetch": 5,
     "key_cache": 5,
@@ -42,14 +43,15 @@ LEVELS = {
     "authorization": 8,
     "resource_server": 8,
     "guard": 9,
+    "on_behalf_of": 9,
     "testing": 10,
 }
 LEVEL_OF_PUBLIC_NAMES = 9  # token_guard/__init__.py: none of the files that it takes its names from may import it
 CORE_DEPENDENCIES = {"cachetools", "cryptography", "httpx", "jwt"}
 NETWORK = {"http.client", "http.server", "httpx", "socket", "socketserver", "ssl", "urllib.request"}
-MAY_USE_NETWORK = {"fetch", "testing"}
+MAY_USE_NETWORK = {"fetch", "on_behalf_of", "testing"}  # on_behalf_of: httpx.Auth for the client's own requests
 LOCKS = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"}
-MAY_LOCK = {"flights", "key_source"}
+MAY_LOCK = {"flights", "key_source", "on_behalf_of"}
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 MOST_CODE_LINES_OF_CORE_FILE = 250

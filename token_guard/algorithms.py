@@ -56,6 +56,19 @@ def _signature(parameters: Callable[[], tuple[Any, ...]]) -> Callable[[], Verifi
     return make
 
 
+def _rsa(parameters: Callable[[], tuple[Any, ...]]) -> Callable[[], Verifier]:
+    """Return a maker of a verifier that takes a signature only in its full length (RFC 8017 8.1.2 and 8.2.2)."""
+
+    def make() -> Verifier:
+        verify = _signature(parameters)()
+        # OpenSSL takes a PSS signature without its leading zeros, too: a second spelling of the same token.
+        return lambda key, signature, message: (
+            len(signature) == (key.key_size + 7) // 8 and verify(key, signature, message)
+        )
+
+    return make
+
+
 def _pkcs1(digest: str) -> Callable[[], tuple[Any, ...]]:
     return lambda: (_crypto("asymmetric.padding").PKCS1v15(), _digest(digest))
 
@@ -102,8 +115,8 @@ def _rows() -> list[Algorithm]:
     for bits, curve, size in (("256", "P-256", 64), ("384", "P-384", 96), ("512", "P-521", 132)):
         digest = f"SHA{bits}"
         rows += [
-            Algorithm(name=f"RS{bits}", key_type="RSA", make_verifier=_signature(_pkcs1(digest))),
-            Algorithm(name=f"PS{bits}", key_type="RSA", make_verifier=_signature(_pss(digest))),
+            Algorithm(name=f"RS{bits}", key_type="RSA", make_verifier=_rsa(_pkcs1(digest))),
+            Algorithm(name=f"PS{bits}", key_type="RSA", make_verifier=_rsa(_pss(digest))),
             Algorithm(
                 name=f"ES{bits}",
                 key_type="EC",

@@ -120,26 +120,30 @@ def _guard_function(view: Any, needed: Requirement) -> Any:
 
         return guarded_async
 
+    is_generator = inspect.isgeneratorfunction(view) or inspect.isasyncgenfunction(view)
+
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         cell = _decided_cell()
         refusal = _check(cell, needed)
-        if refusal:
-            answer = cell.render(refusal)
-            # Django awaits what the dispatch of an asynchronous view class returns.
-            return _completed(answer) if args and getattr(args[0], "view_is_async", False) else answer
+        if refusal and is_generator:
+            raise refusal  # FastAPI streams what such a view yields, and could not iterate over a response
         try:
-            answer = view(*args, **kwargs)
+            answer = cell.render(refusal) if refusal else view(*args, **kwargs)
         except (RequestRejected, TemporarilyUnavailable) as error:
-            return cell.render(cell.refuse(error))
-        return _answer(cell, answer) if inspect.iscoroutine(answer) else answer
+            answer = cell.render(cell.refuse(error))
+        if inspect.iscoroutine(answer):
+            return _answer(cell, answer)
+        # Django awaits what the dispatch of an asynchronous view class returns.
+        return _completed(answer) if args and getattr(args[0], "view_is_async", False) else answer
 
     return guarded
 
 
 def _is_function(view: object) -> bool:
     """Tell whether `view` is a function or a method; what Django's method_decorator hands on is a partial of one."""
-    return inspect.isroutine(view.func if isinstance(view, functools.partial) else view)
+    function = view.func if isinstance(view, functools.partial) else view
+    return inspect.isroutine(function) and not isinstance(function, (classmethod, staticmethod))
 
 
 def _is_async(view: Any) -> bool:
@@ -166,21 +170,18 @@ async def _completed(answer: Any) -> Any:
 def _guard_class(view: Any, needed: Requirement) -> Any:
     for name in _DISPATCHERS:
         if hasattr(view, name):
-            if any(_is_marked_public(member) for member in vars(view).values()):
-                raise ConfigurationError(f"{view.__name__} has a requirement and a @public handler: keep one")
             setattr(view, name, _guard_function(getattr(view, name), needed))
             return view
     raise TypeError(f"{view.__name__} is no view class: it has neither dispatch nor dispatch_request")
 
 
-def _is_marked_public(member: object) -> bool:
-    marker = getattr(member, MARKER, None)
-    return isinstance(marker, Marker) and marker.requirement is None
-
-
 def _mark(view: View, requirement: Requirement | None) -> View:
     earlier = getattr(view, MARKER, None)
-    if earlier is not None and (earlier.requirement is None) != (requirement is None):
-        raise ConfigurationError(f"{view.__qualname__} is @public and has a requirement: keep one")
-    setattr(view, MARKER, Marker(requirement))
+    handlers = [getattr(member, MARKER, None) for member in vars(view).values()] if inspect.isclass(view) else []
+    for marker in (earlier, *handlers):
+        if isinstance(marker, Marker) and (marker.requirement is None) != (requirement is None):
+            raise ConfigurationError(f"{view.__qualname__} is @public and has a requirement: keep one")
+    if earlier is not None and requirement is not None:
+        requirement = all_of(requirement, earlier.requirement)
+    setattr(getattr(view, "__func__", view), MARKER, Marker(requirement))  # a method has its function's attributes
     return view

@@ -3,6 +3,7 @@
     TokenGuardError
     ├─ ConfigurationError          ours to fix; raised at start-up wherever that is possible
     ├─ TemporarilyUnavailable 503  the token could not be checked
+    ├─ ExchangeRefused             the authorization server gave us no token for another API
     └─ RequestRejected             the request was judged and refused
        ├─ InvalidRequest      400  invalid_request
        ├─ MissingToken        401  no error code (RFC 6750 3.1)
@@ -84,6 +85,21 @@ class TemporarilyUnavailable(TokenGuardError):
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+
+
+class ExchangeRefused(TokenGuardError):
+    """The authorization server gave us no token for another API.
+
+    `error` and `description` are its own words (RFC 6749 5.2), such as `consent_required`, `interaction_required` or
+    `invalid_grant`; `invalid_answer` where it granted something that is no bearer token. `claims` is its claims
+    challenge, where it sent one, for the client to log in again with.
+    """
+
+    def __init__(self, error: str, description: str = "", *, claims: str | None = None) -> None:
+        super().__init__(f"{shown(error)}: {shown(description)}" if description else shown(error))
+        self.error = error
+        self.description = description
+        self.claims = claims
 
 
 class RequestRejected(TokenGuardError):

@@ -8,7 +8,7 @@ caller's token.
 import logging
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class RequestView:
 
     method: str
     url: Callable[[], str]
-    headers: Sequence[tuple[str, str]]
+    headers: Sequence[tuple[str, str]] = field(repr=False)  # they hold the token
     client_certificate: bytes | None = None
 
 

@@ -4,6 +4,7 @@ extract -> validate -> (authorize, in the handler) -> challenge. It and key_sour
 RFC 6750 2 and 3; RFC 9068 4.
 """
 
+import inspect
 import math
 import os
 import time
@@ -88,6 +89,9 @@ class ResourceServer:
         from .flights import FetchThread
         from .key_source import Clocks, FetchedKeys, GivenKeys
 
+        _check_kinds(
+            is_revoked=is_revoked, keys=keys, challenge=challenge, clock=clock, monotonic=monotonic, transport=transport
+        )
         issuers = _issuers(
             issuer, jwks=jwks, jwks_uri=jwks_uri, algorithms=algorithms, profile=profile, scope_claims=scope_claims
         )
@@ -290,6 +294,26 @@ def _untrusted(claims: Mapping[str, Any], trusted: Collection[str]) -> InvalidTo
     if not isinstance(issuer, str):
         return InvalidToken(Reason.CLAIM_MALFORMED, detail="the claim iss has the wrong type")
     return InvalidToken(Reason.WRONG_ISSUER, detail=f"iss is {shown(issuer)}, trusted are {', '.join(trusted)}")
+
+
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "is_revoked": (
+        lambda value: value is None or (callable(value) and not inspect.iscoroutinefunction(value)),
+        "a function that returns a bool and is not awaited",
+    ),
+    "keys": (lambda value: isinstance(value, KeyPolicy | None), "a KeyPolicy"),
+    "challenge": (lambda value: isinstance(value, ChallengePolicy | None), "a ChallengePolicy"),
+    "clock": (callable, "a function that returns seconds since the epoch"),
+    "monotonic": (callable, "a function that returns seconds"),
+    "transport": (lambda value: value is None or hasattr(value, "handle_async_request"), "an httpx.AsyncBaseTransport"),
+}
+
+
+def _check_kinds(**options: object) -> None:
+    for name, value in options.items():
+        is_right, kind = _KINDS[name]
+        if not is_right(value):
+            raise ConfigurationError(f"{name} must be {kind}, not {value!r}")
 
 
 def _seconds(name: str, value: object, *, at_most: float = math.inf) -> float:

@@ -1,0 +1,142 @@
+"""TokenGuardMiddleware: the guard around an ASGI application.
+
+It sees every message that the application sends, so that a refusal is the client's answer whoever catches what. It
+must not know what a token is, nor which framework runs inside. ASGI 3.0; RFC 6750 3.
+"""
+
+import sys
+from collections.abc import Collection
+
+from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from token_guard import AccessToken, ResourceServer
+from token_guard.guard import Guard, Refusal, current_cell
+
+from .connection import CELL, ConnectionCell, request_view, route_path
+
+# What begins an answer, and whether a refusal may still come after it: an accepted WebSocket can be closed.
+_BEGINNINGS = {
+    "http.response.start": False,
+    "websocket.http.response.start": False,
+    "websocket.close": False,
+    "websocket.accept": True,
+    "websocket.send": True,
+}
+
+
+class TokenUser(BaseUser):
+    """What Starlette's `request.user` is behind a guard: the subject of the access token, which is `token`."""
+
+    def __init__(self, token: AccessToken) -> None:
+        self.token = token
+
+    @property
+    def is_authenticated(self) -> bool:
+        return True
+
+    @property
+    def display_name(self) -> str:
+        return self.identity
+
+    @property
+    def identity(self) -> str:
+        return self.token.subject or ""
+
+
+class TokenGuardMiddleware:
+    """Let only requests with a valid access token reach `app`. For HTTP and WebSockets; other scopes pass untouched.
+
+    `public_paths` are exact paths or prefixes such as `/static/*`, compared with the path as the router sees it: inside
+    a mounted application without the mount. With `allow_anonymous` a request without credentials gets in; a token that
+    is sent is checked. Inside, `request.user.token` is the token and `request.auth.scopes` are its scopes.
+
+    A refused WebSocket gets the same response as a request where the server can send one before it accepts, otherwise
+    it is closed with code 1008. Browsers cannot send an Authorization header with a WebSocket, and a token anywhere
+    else is ignored: to serve them, let the path in through `public_paths` and judge a token that the first message
+    brings with `ResourceServer.validate_async`.
+
+    Does NOT check scopes: that is what `requires_scope` and `AccessToken.require` are for.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind, or a path would open everything.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        resource_server: ResourceServer,
+        *,
+        public_paths: Collection[str] = (),
+        allow_anonymous: bool = False,
+    ) -> None:
+        self.app = app
+        self._guard = Guard(resource_server, public_paths=public_paths, allow_anonymous=allow_anonymous)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        cell = ConnectionCell(self._guard, scope)
+        exchange = _Exchange(cell, receive, send)
+        await self._guard.decide_async(cell, request_view(scope), route_path(scope))
+        if cell.refusal is None:
+            await self._run(cell, exchange)
+        if cell.refusal is not None and exchange.open:
+            await exchange.answer(cell.refusal)
+
+    async def _run(self, cell: ConnectionCell, exchange: "_Exchange") -> None:
+        scope, token = cell.scope, cell.token
+        scope[CELL] = cell
+        scope["user"] = UnauthenticatedUser() if token is None else TokenUser(token)
+        scope["auth"] = AuthCredentials() if token is None else AuthCredentials(list(token.scopes))
+        before = current_cell.set(cell)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            if exchange.refusal_for(error) is None:
+                raise
+        finally:
+            current_cell.reset(before)
+
+
+class _Exchange:
+    """The messages of one connection. A refusal takes the application's place for as long as it can."""
+
+    __slots__ = ("_accepted", "_answered", "_cell", "_outer_error", "_send", "open", "receive")
+
+    def __init__(self, cell: ConnectionCell, receive: Receive, send: Send) -> None:
+        self.open = True  # whether the answer can still be ours
+        self.receive = receive
+        self._accepted = False
+        self._answered = False
+        self._cell = cell
+        self._outer_error = sys.exc_info()[1]  # what our caller handles is none of the application's
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the application on, unless a refusal is the answer: then that, once, and nothing more."""
+        if self._answered:
+            return
+        stays_open = _BEGINNINGS.get(message["type"])
+        if stays_open is not None and self.open:
+            # A handler that answers while it handles our error, as Starlette's do, answers for us.
+            error = sys.exc_info()[1]
+            refusal = self.refusal_for(None if error is self._outer_error else error)
+            if refusal is not None:
+                await self.answer(refusal)
+                return
+            self.open = self._accepted = stays_open
+        await self._send(message)
+
+    def refusal_for(self, error: BaseException | None) -> Refusal | None:
+        """Return the refusal that the client gets in place of `error`, or of what the application has to say."""
+        if self.open and isinstance(error, Refusal):
+            self._cell.refuse(error)
+        return self._cell.refusal if self.open or self._answered else None
+
+    async def answer(self, refusal: Refusal) -> None:
+        """Send a refusal as the answer."""
+        self.open, self._answered = False, True
+        answer = self._cell.answer(refusal, accepted=self._accepted)
+        await answer(self._cell.scope, self.receive, self._send)

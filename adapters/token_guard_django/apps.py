@@ -1,0 +1,16 @@
+"""The application that INSTALLED_APPS names: system checks, and the OpenAPI documents of drf-spectacular."""
+
+from django.apps import AppConfig, apps
+
+
+class TokenGuardConfig(AppConfig):
+    """Registers what other applications look for."""
+
+    name = "token_guard_django"
+    verbose_name = "Token Guard"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401
+
+        if apps.is_installed("drf_spectacular"):
+            from . import openapi  # noqa: F401

@@ -1,0 +1,75 @@
+"""What the middleware and REST framework share: the guard of this process, its questions and its answers.
+
+Knows neither of them. RFC 6750 3.
+"""
+
+import functools
+from collections.abc import Mapping
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.db import connections
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+
+from token_guard import ConfigurationError
+from token_guard.guard import Guard, Refusal, RequestCell, RequestView
+
+# The header fields that a guard reads. Finding three in META costs less than making a header mapping of everything.
+_HEADERS = tuple(
+    (name, "HTTP_" + name.upper().replace("-", "_"))
+    for name in ("Authorization", "Origin", "Access-Control-Request-Method")
+)
+
+
+@functools.cache
+def guard() -> Guard:
+    """Return the guard that the setting TOKEN_GUARD describes. It is made once, and anew when a test overrides it.
+
+    Raises:
+        ConfigurationError: the setting is missing, or something in it is missing, unknown or malformed.
+    """
+    values = getattr(settings, "TOKEN_GUARD", None)
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"the setting TOKEN_GUARD must be a dictionary, not {type(values).__name__}")
+    return Guard.from_settings(values, "TOKEN_GUARD: ")
+
+
+@receiver(setting_changed)
+def _forget_guard(*, setting: str, **_: object) -> None:
+    if setting == "TOKEN_GUARD":
+        guard.cache_clear()
+
+
+def request_view(request: HttpRequest) -> RequestView:
+    """Return what the guard may know of a request. Django has joined repeated header fields with commas."""
+    meta = request.META
+    headers = [(name, meta[key]) for name, key in _HEADERS if key in meta]
+    return RequestView(request.method or "", request.build_absolute_uri, headers)
+
+
+def new_cell(request: HttpRequest) -> RequestCell:
+    """Return a cell for a request that nothing is decided about."""
+    return RequestCell(functools.partial(_answer_in_view, request))
+
+
+class _RefusalResponse(HttpResponse):
+    # The guard logged the refusal with its reason. Django would log it again, a 503 even as an error for the ADMINS.
+    _has_been_logged = True
+
+
+def answer(request: HttpRequest, refusal: Refusal) -> HttpResponse:
+    """Return the response that a refusal demands."""
+    made = guard().answer(refusal)
+    body = b"" if request.method == "HEAD" else made.body
+    response = _RefusalResponse(body, status=made.status, headers=dict(made.headers))
+    response["Content-Length"] = str(len(made.body))
+    return response
+
+
+def _answer_in_view(request: HttpRequest, refusal: Refusal) -> HttpResponse:
+    """Answer in place of a view. One that was refused half-way leaves nothing behind where ATOMIC_REQUESTS is set."""
+    for connection in connections.all(initialized_only=True):
+        if connection.settings_dict["ATOMIC_REQUESTS"] and connection.in_atomic_block:
+            connection.set_rollback(True)
+    return answer(request, refusal)

@@ -1,0 +1,5 @@
+"""Token Guard for Flask."""
+
+from .extension import TokenGuard
+
+__all__ = ["TokenGuard"]

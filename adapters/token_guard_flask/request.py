@@ -1,0 +1,153 @@
+"""The guard at work in one request of Flask.
+
+Its job is to let the guard decide before any code of the application runs, and to make a refusal the client's answer
+whoever catches what. It must not know what a token is, nor where settings come from. RFC 6750 3; PEP 3333.
+
+Five methods of the application are extended in place, as a subclass would extend them, since hooks are too weak: URL
+value preprocessors run before every `before_request` function, a blueprint's handler for `Exception` wins over the
+application's handler for a refusal, and where one teardown function fails the others never run.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from flask import Flask, Request, Response, current_app, g, request
+
+from token_guard.guard import Guard, Refusal, RequestCell, RequestView, current_cell, is_public
+
+
+def extensions(app: Flask, guard: Guard) -> Mapping[str, Callable[..., Any]]:
+    """Return what extends each method of `app` when it is guarded.
+
+    An extension gets the method, then the method's arguments. It does not count them, since Flask 3.2 puts its context
+    before those of Flask 3.1.
+    """
+    return {
+        "preprocess_request": partial(_decide_first, app, guard),
+        "handle_user_exception": _answer_refusals,
+        "handle_exception": _answer_late_refusals,
+        "process_response": _replace_response,
+        "do_teardown_request": _put_cell_away,
+    }
+
+
+class _Cell(RequestCell):
+    """The cell of one request, and the cell that it hides: that of a request whose handler made this one."""
+
+    __slots__ = ("outer", "request", "shares_g")
+
+    def __init__(self, guard: Guard, request: Request) -> None:
+        super().__init__(partial(_render, guard))
+        self.request = request
+        self.outer = current_cell.get()
+        self.shares_g = self.outer is not None and "access_token" in g
+
+
+def _own_cell() -> _Cell | None:
+    """Return the current cell, unless it is that of another request or of a guard outside of this application."""
+    cell = current_cell.get()
+    return cell if isinstance(cell, _Cell) and cell.request is _current_request() else None
+
+
+def _current_request() -> Request:
+    """Return the request itself: each attribute that is read through the proxy costs ten times as much."""
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    return current
+
+
+class _RefusalResponse(Response):
+    """Ours: it is not replaced, so that what a view's other decorators added to it stays."""
+
+
+class _Stream:
+    """The body of a streamed response. Its pieces are made after the request was torn down, and yet with its cell."""
+
+    def __init__(self, cell: _Cell, body: Iterable[Any]) -> None:
+        self._cell = cell
+        self._body = body
+        self._pieces = iter(body)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        before = current_cell.set(self._cell)
+        try:
+            return next(self._pieces)
+        finally:
+            current_cell.reset(before)
+
+    def close(self) -> None:
+        """Close the body, if it can be closed (PEP 3333)."""
+        getattr(self._body, "close", lambda: None)()
+
+
+def _decide_first(app: Flask, guard: Guard, preprocess_request: Callable[..., Any], *context: Any) -> Any:
+    request = _current_request()
+    cell = _Cell(guard, request)
+    current_cell.set(cell)
+    view = app.view_functions.get(request.endpoint or "")
+    guard.decide(cell, _request_view(request), request.path, marked_public=is_public(view, request.method))
+    g.access_token = cell.token
+    return preprocess_request(*context) if cell.refusal is None else cell.render(cell.refusal)
+
+
+def _answer_refusals(handle_user_exception: Callable[..., Any], *arguments: Any) -> Any:
+    cell, error = _own_cell(), arguments[-1]
+    if cell is not None and isinstance(error, Refusal):
+        return cell.render(cell.refuse(error))
+    return handle_user_exception(*arguments)
+
+
+def _answer_late_refusals(handle_exception: Callable[..., Any], *arguments: Any) -> Any:
+    # Raised by an error handler or an `after_request` function of the application.
+    cell, (*context, error) = _own_cell(), arguments
+    if cell is None or not isinstance(error, Refusal):
+        return handle_exception(*arguments)
+    finalize_request: Callable[..., Response] = current_app.finalize_request
+    return finalize_request(*context, cell.render(cell.refuse(error)), from_error_handler=True)
+
+
+def _replace_response(process_response: Callable[..., Response], *arguments: Any) -> Response:
+    *context, response = arguments
+    cell = _own_cell()
+    if cell is None or cell.refusal is None:
+        if cell is not None and response.is_streamed and not response.direct_passthrough:
+            response.response = _Stream(cell, response.response)
+        return process_response(*arguments)
+    answer: Response = response
+    if not isinstance(response, _RefusalResponse):
+        response.close()
+        answer = current_app.make_response(cell.render(cell.refusal))
+    try:
+        return process_response(*context, answer)
+    except Exception as error:  # An `after_request` function may need what a `before_request` function makes.
+        if not isinstance(error, Refusal):
+            current_app.logger.warning("an after_request function failed on a refused request", exc_info=True)
+        return answer
+
+
+def _put_cell_away(do_teardown_request: Callable[..., None], *arguments: Any) -> None:
+    try:
+        do_teardown_request(*arguments)
+    finally:
+        while (cell := _own_cell()) is not None:  # by hand, a request can be preprocessed twice
+            current_cell.set(cell.outer)
+            if cell.outer is not None and cell.shares_g:
+                g.access_token = cell.outer.token
+
+
+def _request_view(request: Request) -> RequestView:
+    # In the environ repeated headers are joined by a comma already, and reading it costs a third of `request.headers`.
+    headers = [
+        (name[5:].replace("_", "-"), value)
+        for name, value in request.environ.items()
+        if name.startswith("HTTP_")
+    ]
+    return RequestView(request.method, lambda: request.url, headers)
+
+
+def _render(guard: Guard, refusal: Refusal) -> Response:
+    answer = guard.answer(refusal)
+    return _RefusalResponse(answer.body, answer.status, answer.headers)

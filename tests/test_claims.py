@@ -1,0 +1,397 @@
+"""The claim rules: each refuses what it must, with its own reason, and nothing else. The signature is not looked at."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from token_guard.access_token import AccessToken
+from token_guard.claims import MAX_ACTORS, ClaimPolicy, access_token, check_claims
+from token_guard.errors import InvalidToken, Reason
+from token_guard.jws import Header, UnverifiedToken
+
+NOW = 1_700_000_000
+AUDIENCE = "https://api.example.com/v1"
+POLICY = ClaimPolicy(
+    issuer="https://as.example.com",
+    audiences=frozenset({AUDIENCE}),
+    profile="generic",
+    leeway=0,
+    max_token_age=None,
+    scope_claims=("scope", "scp"),
+    organizations=None,
+)
+LENIENT = replace(POLICY, leeway=30)
+STRICT = replace(POLICY, profile="rfc9068")
+CLAIMS: dict[str, Any] = {
+    "iss": POLICY.issuer,
+    "aud": AUDIENCE,
+    "sub": "alice",
+    "client_id": "spa",
+    "jti": "1",
+    "iat": NOW,
+    "exp": NOW + 300,
+    "scope": "read:contacts",
+}
+NEITHER_TEXT_NOR_ABSENT: list[object] = [5, 1.5, True, None, [], ["a"], {}]
+
+
+def check(
+    claims: Mapping[str, Any],
+    policy: ClaimPolicy = POLICY,
+    *,
+    typ: str | None = None,
+    without: str = "",
+    now: float = NOW,
+) -> AccessToken:
+    """Judge the good claims with these changes; the token that they make, once no rule refuses it."""
+    changed = {name: value for name, value in {**CLAIMS, **claims}.items() if name != without}
+    check_claims(UnverifiedToken(Header("RS256", "r1", typ), changed, b"", b""), policy, now)
+    return access_token(changed, policy)
+
+
+def reason(claims: Mapping[str, Any], policy: ClaimPolicy = POLICY, **options: Any) -> Reason:
+    """The reason for which the good claims with these changes are refused."""
+    with pytest.raises(InvalidToken) as refused:
+        check(claims, policy, **options)
+    return refused.value.reason
+
+
+# Times.
+
+
+@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("value", [str(NOW), True, False, None, [1], {}, math.inf, math.nan, 10**400], ids=repr)
+def test_refuses_a_time_that_is_no_finite_number(name: str, value: object) -> None:
+    """JWT-01: times are JSON numbers; a text, a boolean, null, an array or an infinite number is refused."""
+    assert reason({name: value}) is Reason.CLAIM_MALFORMED
+
+
+def test_accepts_fractions_of_seconds() -> None:
+    """JWT-01: a time may be an integer or a fraction."""
+    token = check({"exp": NOW + 300.5, "nbf": NOW - 0.5, "iat": NOW - 0.25})
+    assert (token.expires_at, token.issued_at) == (NOW + 300.5, NOW - 0.25)
+
+
+@pytest.mark.parametrize(
+    ("policy", "claims", "refused"),
+    [
+        (POLICY, {"exp": NOW + 1}, None),
+        (POLICY, {"exp": NOW}, Reason.EXPIRED),
+        (POLICY, {"exp": 0}, Reason.EXPIRED),
+        (POLICY, {"exp": -(10**300)}, Reason.EXPIRED),
+        (LENIENT, {"exp": NOW - 29}, None),
+        (LENIENT, {"exp": NOW - 30}, Reason.EXPIRED),
+        (POLICY, {"nbf": NOW}, None),
+        (POLICY, {"nbf": NOW + 1}, Reason.NOT_YET_VALID),
+        (LENIENT, {"nbf": NOW + 30}, None),
+        (LENIENT, {"nbf": NOW + 31}, Reason.NOT_YET_VALID),
+        (POLICY, {"iat": NOW}, None),
+        (POLICY, {"iat": NOW + 3600}, Reason.ISSUED_IN_FUTURE),
+        (LENIENT, {"iat": NOW + 30}, None),
+        (LENIENT, {"iat": NOW + 31}, Reason.ISSUED_IN_FUTURE),
+        (replace(POLICY, max_token_age=600), {"iat": NOW - 600}, None),
+        (replace(POLICY, max_token_age=600), {"iat": NOW - 601}, Reason.TOO_OLD),
+        (replace(LENIENT, max_token_age=600), {"iat": NOW - 630}, None),
+        (replace(LENIENT, max_token_age=600), {"iat": NOW - 631}, Reason.TOO_OLD),
+    ],
+)
+def test_judges_times_to_the_second(policy: ClaimPolicy, claims: dict[str, Any], refused: Reason | None) -> None:
+    """JWT-02, JWT-04, JWT-05: `exp` is exclusive, `nbf` and `iat` are inclusive; leeway widens each by itself alone."""
+    if refused:
+        assert reason(claims, policy) is refused
+    else:
+        check(claims, policy)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"), [("exp", POLICY), ("aud", POLICY), ("iat", replace(POLICY, max_token_age=9))]
+)
+def test_refuses_a_token_without_a_claim_that_a_rule_needs(name: str, policy: ClaimPolicy) -> None:
+    """JWT-03, JWT-10, JWT-05: `exp` and `aud` are required, `iat` where the age of a token is limited."""
+    assert reason({}, policy, without=name) is Reason.CLAIM_MISSING
+
+
+@pytest.mark.parametrize("name", ["nbf", "iat", "sub", "jti", "client_id", "scope"])
+def test_accepts_a_token_without_an_optional_claim(name: str) -> None:
+    """JWT-05: outside the strict profile `iat` and the others may be absent."""
+    assert name not in check({}, without=name).claims
+
+
+# Audience.
+
+
+@pytest.mark.parametrize("audience", [AUDIENCE, ["x", AUDIENCE], [AUDIENCE], [AUDIENCE, AUDIENCE]])
+def test_accepts_an_audience_that_is_ours(audience: object) -> None:
+    """JWT-08: `aud` is one string or an array of strings, of which one is ours."""
+    assert AUDIENCE in check({"aud": audience}).audience
+
+
+@pytest.mark.parametrize("audience", [[], "", None, 7, [7], [AUDIENCE, 7], [[AUDIENCE]], {}, {AUDIENCE: 1}, True])
+def test_refuses_a_malformed_audience(audience: object) -> None:
+    """JWT-09: what is neither a string nor an array of strings is not searched for ours."""
+    assert reason({"aud": audience}) is Reason.CLAIM_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        "https://other",
+        ["https://other", ""],
+        f"{AUDIENCE}.evil",
+        AUDIENCE[:-1],
+        f"{AUDIENCE}/",
+        AUDIENCE.upper(),
+        "*",
+        f"x {AUDIENCE}",
+        f" {AUDIENCE}",
+        f"{AUDIENCE}\x00",
+        "https://northwind.auth0.com/userinfo",
+    ],
+)
+def test_refuses_another_audience(audience: object) -> None:
+    """JWT-10, JWT-11, AUTH0-03: audiences are compared whole: no prefix, substring, wildcard or case folding."""
+    assert reason({"aud": audience}) is Reason.WRONG_AUDIENCE
+
+
+def test_accepts_any_of_several_configured_audiences() -> None:
+    """JWT-08: one of ours is enough; a URN and a plain word are as good audiences as an address."""
+    policy = replace(POLICY, audiences=frozenset({"organize", "urn:old"}))
+    assert check({"aud": "urn:old"}, policy).audience == ("urn:old",)
+    assert reason({"aud": "organiz"}, policy) is Reason.WRONG_AUDIENCE
+
+
+# Types of the other claims.
+
+
+@pytest.mark.parametrize("name", ["sub", "jti", "client_id", "azp", "cid", "appid", "org_id"])
+@pytest.mark.parametrize("value", NEITHER_TEXT_NOR_ABSENT, ids=repr)
+def test_refuses_a_name_that_is_not_text(name: str, value: object) -> None:
+    """JWT-13: who a token speaks for and who asked for it are strings, where they are present."""
+    assert reason({name: value}) is Reason.CLAIM_MALFORMED
+
+
+@pytest.mark.parametrize("value", ["read:contacts", 7, None, {}, ["read", 7], [["read"]]], ids=repr)
+def test_refuses_permissions_that_are_no_array_of_strings(value: object) -> None:
+    """AUTH0-06: `permissions` is an array of strings."""
+    assert reason({"permissions": value}) is Reason.CLAIM_MALFORMED
+
+
+@pytest.mark.parametrize("value", [7, {}, None, ["read"], True], ids=repr)
+def test_refuses_a_scope_that_is_no_string(value: object) -> None:
+    """SCOPE-05: a `scope` of another type is not guessed at."""
+    assert reason({"scope": value}) is Reason.CLAIM_MALFORMED
+
+
+def test_reads_scopes_of_every_configured_claim() -> None:
+    """SCOPE-01: the scopes are the union of the claims, `scp` as an array or a string; only a space separates."""
+    assert set(check({"scp": ["read:calendar"]}).scopes) == {"read:contacts", "read:calendar"}
+    assert set(check({"scp": "a  b a", "scope": "c\td"}).scopes) == {"a", "b", "c\td"}
+    assert set(check({"roles": ["admin"]}, replace(POLICY, scope_claims=("roles",))).scopes) == {"admin"}
+    assert reason({"roles": 7}, replace(POLICY, scope_claims=("roles",))) is Reason.CLAIM_MALFORMED
+
+
+def test_keeps_unknown_claims_as_they_are() -> None:
+    """JWT-14, AUTH0-09: unknown claims are preserved, under their literal names."""
+    namespaced = {"https://x.y/roles": [{"a": 1}], "a.b": None}
+    assert namespaced.items() <= check(namespaced).claims.items()
+
+
+def test_reads_no_claim_under_another_spelling() -> None:
+    """JWT-14: names are case-sensitive: `EXP` does not count as `exp`."""
+    assert reason({"EXP": NOW + 300}, without="exp") is Reason.CLAIM_MISSING
+
+
+# Actors.
+
+
+def nested(depth: int) -> dict[str, Any]:
+    actor: dict[str, Any] = {"sub": "service"}
+    for _ in range(depth - 1):
+        actor = {"sub": "service", "act": actor}
+    return actor
+
+
+@pytest.mark.parametrize("name", ["act", "may_act"])
+@pytest.mark.parametrize("value", ["service", None, [], {"sub": 7}, {"act": None}, nested(MAX_ACTORS + 1)], ids=repr)
+def test_refuses_an_actor_that_is_no_object(name: str, value: object) -> None:
+    """An actor is an object with a name, and the actors before it are as well, up to a bound."""
+    assert reason({name: value}) is Reason.CLAIM_MALFORMED
+
+
+def test_accepts_actors_up_to_the_bound() -> None:
+    """The actors before the last one are history and readable."""
+    actor = check({"act": nested(MAX_ACTORS)}).actor
+    assert actor is not None
+    assert actor.actor is not None
+    assert actor.subject == "service"
+
+
+# Other kinds of token.
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"at_hash": "x"},
+        {"at_hash": None},
+        {"c_hash": "x"},
+        {"typ": "ID"},
+        {"typ": "Refresh"},
+        {"token_use": "id"},
+        {"token_use": None},
+        {"token_use": ["access"]},
+    ],
+    ids=repr,
+)
+def test_refuses_another_kind_of_token(claims: dict[str, Any]) -> None:
+    """BCP-04: an ID or refresh token is no access token, whatever else it says; typ `at+jwt` would say otherwise."""
+    assert reason(claims) is Reason.WRONG_TYPE
+    assert reason(claims, typ="jwt") is Reason.WRONG_TYPE
+    check(claims, typ="at+jwt")
+
+
+def test_refuses_a_nonce_without_scopes() -> None:
+    """AUTH0-04: an ID token often has a `nonce`; so do the access tokens of some issuers, next to their scopes."""
+    assert reason({"nonce": "n"}, without="scope") is Reason.WRONG_TYPE
+    check({"nonce": "n"})
+    check({"nonce": "n", "scp": ["read"]}, without="scope")
+
+
+@pytest.mark.parametrize("claims", [{"typ": "Bearer"}, {"token_use": "access"}, {"typ": 7}, {"typ": ["ID"]}], ids=repr)
+def test_accepts_kinds_that_hosted_services_write_into_access_tokens(claims: dict[str, Any]) -> None:
+    """The claims `typ` and `token_use` refuse only what names another kind of token."""
+    check(claims)
+
+
+@pytest.mark.parametrize("confirmation", [{"jkt": "x"}, {}, None, "x"], ids=repr)
+@pytest.mark.parametrize("typ", [None, "jwt", "at+jwt"])
+def test_refuses_a_sender_constrained_token(confirmation: object, typ: str | None) -> None:
+    """A token with `cnf`, whatever its value, must not pass as a bearer token."""
+    assert reason({"cnf": confirmation}, typ=typ) is Reason.SENDER_CONSTRAINED
+
+
+# The strict profile.
+
+
+@pytest.mark.parametrize("name", ["exp", "aud", "sub", "client_id", "iat", "jti"])
+def test_strict_profile_demands_every_claim(name: str) -> None:
+    """AT-03: RFC 9068 requires these claims of every access token."""
+    assert reason({}, STRICT, without=name, typ="at+jwt") is Reason.CLAIM_MISSING
+
+
+@pytest.mark.parametrize("typ", [None, "jwt"])
+def test_strict_profile_demands_its_type(typ: str | None) -> None:
+    """AT-01: under RFC 9068 only `at+jwt` is an access token."""
+    assert reason({}, STRICT, typ=typ) is Reason.WRONG_TYPE
+    check({}, STRICT, typ="at+jwt")
+
+
+@pytest.mark.parametrize("claims", [{"auth_time": "x"}, {"acr": 7}, {"amr": {}}], ids=repr)
+def test_odd_authentication_claims_crash_nothing(claims: dict[str, Any]) -> None:
+    """AT-07: claims about the authentication are handed on as they are, under their literal names."""
+    assert claims.items() <= check(claims).claims.items()
+
+
+# Organizations.
+
+
+@pytest.mark.parametrize(("organization", "refused"), [("org_1", None), ("org_2", "wrong"), ("ORG_1", "wrong")])
+def test_accepts_only_organizations_that_are_ours(organization: str, refused: str | None) -> None:
+    """AUTH0-07: `org_id` must be one of those that the setting names, to the letter."""
+    policy = replace(POLICY, organizations=frozenset({"org_1"}))
+    claims = {"org_id": organization}
+    if refused:
+        assert reason(claims, policy) is Reason.WRONG_ORGANIZATION
+    else:
+        assert check(claims, policy).organization == "org_1"
+
+
+def test_refuses_a_token_of_no_organization_where_one_is_demanded() -> None:
+    """AUTH0-07: a missing `org_id` is not one of ours; without the setting it does not matter."""
+    assert reason({}, replace(POLICY, organizations=frozenset({"org_1"}))) is Reason.WRONG_ORGANIZATION
+    assert check({}).organization is None
+
+
+# What a handler reads.
+
+
+@pytest.mark.parametrize(
+    ("claims", "without", "client_id"),
+    [
+        ({}, "", "spa"),
+        ({"azp": "web"}, "client_id", "web"),
+        ({"azp": "web"}, "", "spa"),
+        ({"cid": "okta"}, "client_id", "okta"),
+        ({"appid": "entra"}, "client_id", "entra"),
+        ({}, "client_id", None),
+    ],
+)
+def test_reads_the_client_from_the_claim_of_each_dialect(
+    claims: dict[str, Any], without: str, client_id: str | None
+) -> None:
+    """AUTH0-02: the client is in `client_id`, or where the issuer's dialect writes it."""
+    assert check(claims, without=without).client_id == client_id
+
+
+@pytest.mark.parametrize(
+    ("claims", "without", "is_client"),
+    [
+        ({}, "", False),
+        ({"sub": "spa"}, "", True),
+        ({"sub": "spa@clients"}, "", True),
+        ({"gty": "client-credentials"}, "", True),
+        ({"idtyp": "app"}, "", True),
+        ({}, "sub", True),
+        ({"gty": "password"}, "", False),
+    ],
+)
+def test_tells_a_client_of_its_own_from_a_user(claims: dict[str, Any], without: str, is_client: bool) -> None:
+    """AT-08, AUTH0-05: a client's own token is recognised by its subject or its grant; `sub` alone is no user."""
+    assert check(claims, without=without).is_client is is_client
+
+
+def test_offers_roles_as_strings_and_as_objects() -> None:
+    """AT-06: roles are read from arrays of strings and of objects with `value`; anything else is left out."""
+    assert check({"roles": ["admin", {"value": "editor"}, 7, {}, None]}).roles == ("admin", "editor")
+    assert check({"roles": "admin"}).roles == ()
+
+
+def test_implied_scopes_count() -> None:
+    """SCOPE-09: a scope grants what the configuration says that it implies."""
+    policy = replace(POLICY, scope_implications={"write:contacts": ("read:contacts",)})
+    assert "read:contacts" in check({"scope": "write:contacts"}, policy).scopes
+
+
+# The order of the rules.
+
+FAULTS: list[tuple[Reason, dict[str, Any]]] = [
+    (Reason.CLAIM_MALFORMED, {"sub": 7}),
+    (Reason.WRONG_TYPE, {"token_use": "id"}),
+    (Reason.SENDER_CONSTRAINED, {"cnf": {}}),
+    (Reason.WRONG_AUDIENCE, {"aud": "other"}),
+    (Reason.WRONG_ORGANIZATION, {"org_id": "org_2"}),
+    (Reason.EXPIRED, {"exp": NOW}),
+    (Reason.NOT_YET_VALID, {"nbf": NOW + 60}),
+    (Reason.ISSUED_IN_FUTURE, {"iat": NOW + 60}),
+]
+
+
+@pytest.mark.parametrize("first", range(len(FAULTS)), ids=[fault[0] for fault in FAULTS])
+def test_refuses_for_the_first_of_several_faults(first: int) -> None:
+    """The order of the rules is fixed: what is wrong with a token has one answer."""
+    policy = replace(POLICY, organizations=frozenset({"org_1"}), max_token_age=600)
+    claims: dict[str, Any] = {"org_id": "org_1"}
+    for _, fault in FAULTS[first:]:
+        claims |= fault
+    assert reason(claims, policy) is FAULTS[first][0]
+
+
+def test_a_missing_claim_is_told_before_any_other_fault() -> None:
+    """What a rule needs is asked for first, and the age of a token last."""
+    everything = {name: value for _, fault in FAULTS for name, value in fault.items()}
+    assert reason(everything, without="exp") is Reason.CLAIM_MISSING
+    policy = replace(POLICY, max_token_age=600)
+    assert reason({"nbf": NOW + 1, "iat": NOW - 9999}, policy) is Reason.NOT_YET_VALID

@@ -1,0 +1,92 @@
+"""The error tree: which status and code each refusal has, and what its three texts may hold."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from token_guard.errors import (
+    ConfigurationError,
+    InsufficientScope,
+    InvalidRequest,
+    InvalidToken,
+    MissingToken,
+    Reason,
+    RequestRejected,
+    TemporarilyUnavailable,
+    TokenGuardError,
+    shown,
+)
+
+REFUSALS = {
+    InvalidRequest(): (400, "invalid_request", Reason.MALFORMED_REQUEST),
+    MissingToken(): (401, None, Reason.MISSING_TOKEN),
+    InvalidToken(Reason.EXPIRED): (401, "invalid_token", Reason.EXPIRED),
+    InsufficientScope(Reason.INSUFFICIENT_SCOPE): (403, "insufficient_scope", Reason.INSUFFICIENT_SCOPE),
+}
+SPEAKING = {
+    Reason.MALFORMED_REQUEST,
+    Reason.MALFORMED,
+    Reason.TOO_LARGE,
+    Reason.EXPIRED,
+    Reason.INSUFFICIENT_SCOPE,
+    Reason.INSUFFICIENT_PERMISSION,
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), REFUSALS.items(), ids=lambda value: type(value).__name__)
+def test_status_and_code_pair_up(error: RequestRejected, expected: tuple[int, str | None, Reason]) -> None:
+    """CHAL-07: each class of refusal has one status and one error code."""
+    assert (error.status, error.error, error.reason) == expected
+
+
+def test_an_outage_is_no_judgement_on_the_request() -> None:
+    """JWK-18: `except RequestRejected` never catches that a token could not be checked."""
+    error = TemporarilyUnavailable()
+    assert not isinstance(error, RequestRejected)
+    assert (error.status, error.reason, error.retry_after) == (503, Reason.KEYS_UNAVAILABLE, 1)
+
+
+@pytest.mark.parametrize("error", [*REFUSALS, TemporarilyUnavailable(), ConfigurationError("a setting")])
+def test_one_root_catches_everything(error: Exception) -> None:
+    """Whatever is raised on purpose is a TokenGuardError."""
+    assert isinstance(error, TokenGuardError)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_description_is_plain_text_for_the_client(reason: Reason) -> None:
+    """CHAL-06, CHAL-08: the text for the client holds the characters that RFC 6750 3 allows, and never the detail."""
+    description = InvalidToken(reason, detail='kid "r1" \r\n is unknown').description
+    assert re.fullmatch(r"[\x20\x21\x23-\x5B\x5D-\x7E]+", description)
+    assert "r1" not in description
+
+
+def test_description_tells_apart_only_what_a_client_can_act_on() -> None:
+    """CHAL-08: every reason that would answer questions about keys, audiences or issuers reads the same."""
+    silent = {InvalidToken(reason).description for reason in set(Reason) - SPEAKING}
+    assert len(silent) == 1
+    assert silent.isdisjoint(InvalidToken(reason).description for reason in SPEAKING)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (InvalidToken(Reason.EXPIRED), "expired"),
+        (InvalidToken(Reason.EXPIRED, detail="exp is 1"), "expired: exp is 1"),
+        (TemporarilyUnavailable(detail="the issuer is down"), "keys_unavailable: the issuer is down"),
+    ],
+)
+def test_message_is_reason_and_detail(error: TokenGuardError, text: str) -> None:
+    """A log line that prints the error names the reason first."""
+    assert str(error) == text
+
+
+@given(st.text() | st.binary() | st.recursive(st.none() | st.text(), st.lists))
+@settings(max_examples=100, deadline=None)
+def test_text_from_a_stranger_is_shown_short_and_escaped(value: object) -> None:
+    """JWK-13: nothing that a token holds can start a new log line or fill the log."""
+    text = shown(value)
+    assert text.isascii()
+    assert text.isprintable()
+    assert len(text) <= 103

@@ -1,0 +1,255 @@
+"""The one policy for every request that Token Guard makes, against servers that break it, on real sockets."""
+
+import asyncio
+import gzip
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+import trustme
+
+from token_guard.fetch import MAX_BYTES, Document, Fetcher, FetchFailedError, FetchProblem
+
+Script = Callable[[socket.socket], None]
+
+ABSENT, UNAVAILABLE = FetchProblem.ABSENT, FetchProblem.UNAVAILABLE
+
+
+class RawServer:
+    """Listens on a port of 127.0.0.1, reads a request from each connection and answers what the script sends.
+
+    `requests` are the heads received. With `tls` it speaks TLS.
+    """
+
+    def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
+        self.requests: list[str] = []
+        self._script = script
+        self._tls = tls
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http{'s' if tls else ''}://localhost:{self._socket.getsockname()[1]}/keys"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._answer, args=(self._socket.accept()[0],), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            spoken = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
+            self.requests.append(spoken.recv(65536).decode())
+            self._script(spoken)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RawServer]]:
+    """Start a server that sends these bytes, or whatever a script sends."""
+    servers: list[RawServer] = []
+
+    def start(answer: bytes | Script, **options: ssl.SSLContext) -> RawServer:
+        servers.append(RawServer(answer if callable(answer) else lambda each: each.sendall(answer), **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def answer(body: bytes = b'{"keys": []}', *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
+
+
+class Client:
+    """One fetcher on one event loop, as on the fetch thread."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self.fetcher = Fetcher()
+
+    def get(self, url: str) -> Document:
+        return self._runner.run(self.fetcher.get(url))
+
+    def get_all(self, *urls: str) -> list[Document | BaseException]:
+        async def gather() -> list[Document | BaseException]:
+            return await asyncio.gather(*map(self.fetcher.get, urls), return_exceptions=True)
+
+        return self._runner.run(gather())
+
+    def failure(self, url: str) -> FetchFailedError:
+        with pytest.raises(FetchFailedError) as failed:
+            self.get(url)
+        assert url in str(failed.value)
+        return failed.value
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with asyncio.Runner() as runner:
+        client = Client(runner)
+        yield client
+        runner.run(client.fetcher.aclose())
+
+
+def test_brings_a_document(client: Client, serve: Callable[..., RawServer]) -> None:
+    """The document is read as strict JSON; the server is told the address alone and asked for no compression."""
+    server = serve(answer(b'{"keys": [{"kty": "RSA"}]}'))
+    assert client.get(server.url) == Document({"keys": [{"kty": "RSA"}]}, None)
+    [request] = server.requests
+    assert request.startswith("GET /keys HTTP/1.1\r\n")
+    assert "accept-encoding: identity" in request.lower()
+    assert not {"cookie:", "authorization:", "referer:"} & set(request.lower().split())
+
+
+@pytest.mark.parametrize(
+    ("header", "max_age"),
+    [
+        ("max-age=120", 120),
+        ("public, MAX-AGE=0 , must-revalidate", 0),
+        ("s-maxage=9", None),
+        ("max-age=-1", None),
+        ("max-age=1e3", None),
+        ("max-age=9999999999", None),
+        ("no-store", None),
+    ],
+)
+def test_tells_how_long_a_document_may_be_kept(
+    client: Client, serve: Callable[..., RawServer], header: str, max_age: float | None
+) -> None:
+    """Cache-Control is heeded where it is a plain number of seconds."""
+    assert client.get(serve(answer(b"{}", f"Cache-Control: {header}")).url).max_age == max_age
+
+
+@pytest.mark.parametrize(
+    ("response", "problem"),
+    [
+        (answer(status="204 No Content", body=b""), ABSENT),
+        (answer(status="206 Partial Content"), ABSENT),
+        (answer(status="400 Bad Request"), ABSENT),
+        (answer(status="403 Forbidden"), ABSENT),
+        (answer(status="404 Not Found"), ABSENT),
+        (answer(status="429 Too Many Requests"), UNAVAILABLE),
+        (answer(status="500 Internal Server Error"), UNAVAILABLE),
+        (answer(status="503 Service Unavailable"), UNAVAILABLE),
+        (answer(b"<html><body>Sign in</body></html>", "Content-Type: text/html"), ABSENT),
+        (answer(b""), ABSENT),
+        (answer(b'{"keys": ['), ABSENT),
+        (answer(b'{"keys": [NaN]}'), ABSENT),
+        (answer(b"\xef\xbb\xbf{}"), ABSENT),
+        (answer("{}".encode("utf-16")), ABSENT),
+        (answer(b'{"keys": "\xff"}'), ABSENT),
+        (answer(b"[" * 100_000), ABSENT),
+        (answer(b"9" * 10_000), ABSENT),
+        (answer(b'{"keys": []}', length=100), UNAVAILABLE),
+        (answer(gzip.compress(b"{}"), "Content-Encoding: gzip"), UNAVAILABLE),
+        (answer(b"", length=10 * 1024 * 1024) + b" " * 10 * 1024 * 1024, UNAVAILABLE),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10000\r\n%b\r\n" % (b" " * 65536) * 17,
+            UNAVAILABLE,
+        ),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, UNAVAILABLE),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", UNAVAILABLE),
+        (b"", UNAVAILABLE),
+    ],
+    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else value.value,
+)
+def test_brings_nothing_but_json_within_the_limits(
+    client: Client, serve: Callable[..., RawServer], response: bytes, problem: FetchProblem
+) -> None:
+    """JWK-17, DISC-07: an answer is whole, 200, small, not compressed and JSON; what it says of the address decides."""
+    assert client.failure(serve(response).url).problem is problem
+
+
+def test_reads_a_document_of_the_greatest_size(client: Client, serve: Callable[..., RawServer]) -> None:
+    """JWK-17: the limit itself is within the limit, and a byte more is not."""
+    assert client.get(serve(answer(b"{}" + b" " * (MAX_BYTES - 2))).url).content == {}
+    assert "more than" in str(client.failure(serve(answer(b"{}" + b" " * (MAX_BYTES - 1))).url))
+
+
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect"])
+def test_follows_no_redirect(client: Client, serve: Callable[..., RawServer], status: str) -> None:
+    """JWK-19: a redirect is no document, and nothing is sent to where it points."""
+    target = serve(answer())
+    assert client.failure(serve(answer(b"", f"Location: {target.url}", status=status)).url).problem is ABSENT
+    assert not target.requests
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7), ("0", 0), ("-1", 0), ("1e3", 0), ("99999999999999", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("", 0)],
+)
+def test_reads_when_to_come_again(client: Client, serve: Callable[..., RawServer], header: str, seconds: float) -> None:
+    """Retry-After counts where it is a plain number of seconds."""
+    response = answer(b"", f"Retry-After: {header}", status="503 Service Unavailable")
+    assert client.failure(serve(response).url).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://issuer.example/keys",
+        "http://169.254.169.254/latest/meta-data",
+        "http://localhost.evil.example/",
+        "file:///etc/passwd",
+        "ftp://issuer.example/",
+        "https://user:secret@issuer.example/",
+        "//issuer.example/",
+        "https://",
+        "https://issuer.example:99999/",
+        "https://[::1",
+        "",
+    ],
+)
+def test_asks_no_unsafe_address(client: Client, url: str) -> None:
+    """JWK-19: https, or http on loopback; anything else is not asked at all."""
+    failed = client.failure(url)
+    assert (failed.problem, str(failed)) == (ABSENT, f"{url} is not https")
+
+
+def test_a_closed_port_is_unavailable(client: Client) -> None:
+    """Nobody listens: nothing can be concluded about the address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    assert client.failure(f"http://127.0.0.1:{port}/keys").problem is UNAVAILABLE
+
+
+def test_believes_no_certificate_of_an_unknown_authority(client: Client, serve: Callable[..., RawServer]) -> None:
+    """JWK-19: https means a verified server."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(tls)
+    server = serve(answer(), tls=tls)
+    failed = client.failure(server.url)
+    assert failed.problem is UNAVAILABLE
+    assert "CERTIFICATE_VERIFY_FAILED" in str(failed)
+    assert not server.requests
+
+
+def test_gives_up_on_servers_that_dawdle(client: Client, serve: Callable[..., RawServer]) -> None:
+    """JWK-17: the time limit is for the whole answer: silence, dripped headers and a dripped body all end at once."""
+    ended = threading.Event()
+
+    def drip(before: bytes, piece: bytes) -> Script:
+        def script(connection: socket.socket) -> None:
+            connection.sendall(before)
+            while not ended.wait(0.2):
+                connection.sendall(piece)
+
+        return script
+
+    scripts = [
+        lambda _: ended.wait() and None,
+        drip(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        drip(answer(b"", length=100_000), b" "),
+    ]
+    outcomes = client.get_all(*(serve(script).url for script in scripts))
+    ended.set()
+    for outcome in outcomes:
+        assert isinstance(outcome, FetchFailedError)
+        assert outcome.problem is UNAVAILABLE

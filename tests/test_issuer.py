@@ -1,0 +1,176 @@
+"""Issuer: which settings describe an authorization server that can be trusted. RFC 8414 2, RFC 7518 3.2, RFC 8725 3."""
+
+import re
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from token_guard import ConfigurationError, Issuer
+from token_guard.issuer import is_safe_address, string_set
+from token_guard.testing import SigningKey
+
+URL = "https://issuer.example/"
+SECRET = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://issuer.example",
+        "https://issuer.example/",
+        "https://issuer.example:8443/tenant/v2.0",
+        "https://10.0.0.1/",
+        "http://localhost:8080/",
+        "http://127.0.0.1/",
+        "http://127.8.9.10/",
+        "http://[::1]:8080/",
+    ],
+)
+def test_url_is_kept_exactly(url: str) -> None:
+    """JWT-04, SEC: https, or http on loopback; nothing is normalised, since `iss` is compared with it."""
+    assert Issuer(url).url == url
+    assert Issuer(URL, jwks_uri=url).jwks_uri == url
+    assert Issuer(URL, metadata_url=url).metadata_url == url
+
+
+UNSAFE = [
+    *("", "issuer.example", "//issuer.example/", "https://", "https:///path", "https:issuer.example", "https://:443/"),
+    *("http://issuer.example/", "http://10.0.0.1/", "http://0.0.0.0/", "http://localhost.example/", "http://[::2]/"),
+    *("http://127.0.0.1.example/", "ftp://issuer.example/", "file:///etc/passwd", "javascript:alert(1)", "urn:issuer"),
+    *("https://user@issuer.example/", "https://user:password@issuer.example/", "https://a@b@issuer.example/"),
+    *("https://issuer.example:port/", "https://issuer.example:0/", "https://issuer.example:99999/", "https://[::1/"),
+    *(
+        " https://issuer.example/",
+        "https://issuer.example/ ",
+        "https://issuer.example/\n",
+        "https://issuer.example/a b",
+    ),
+    *("https://issuer.example\\@other.example/", "https://issuer.example/\x00", "https://issuer.example/\t"),
+]
+
+
+@pytest.mark.parametrize("url", [*UNSAFE, 7, b"https://issuer.example/", ["https://issuer.example/"]])
+@pytest.mark.parametrize("name", ["issuer", "jwks_uri", "metadata_url"])
+def test_refuses_an_address_that_is_not_safe(name: str, url: Any) -> None:
+    """JWK-19: told at start-up, with the setting's name."""
+    with pytest.raises(ConfigurationError, match=name):
+        Issuer(url) if name == "issuer" else Issuer(URL, **{name: url})
+
+
+@pytest.mark.parametrize(
+    "url", ["https://issuer.example/?a=b", "https://issuer.example/#a", "https://issuer.example/?"]
+)
+def test_an_issuer_has_no_query_and_no_fragment(url: str) -> None:
+    """RFC 8414 2: unlike the address of a key set, which may have a query."""
+    with pytest.raises(ConfigurationError, match="no query and no fragment"):
+        Issuer(url)
+    assert Issuer(URL, jwks_uri="https://issuer.example/keys?appid=1").jwks_uri
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"jwks": {"keys": []}, "jwks_uri": "https://issuer.example/keys"},
+        {"jwks_uri": "https://issuer.example/keys", "metadata_url": "https://issuer.example/metadata"},
+        {"jwks": {"keys": []}, "secret": SECRET},
+        {"metadata_url": "https://issuer.example/metadata", "secret": SECRET},
+    ],
+)
+def test_keys_come_from_one_source(sources: dict[str, Any]) -> None:
+    """JWA-09: two sources contradict each other, a secret beside published keys above all."""
+    with pytest.raises(ConfigurationError, match="contradict"):
+        Issuer(URL, **sources)
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "needed"),
+    [(None, 32), (["HS256"], 32), (["HS384"], 48), (["HS512"], 64), (["HS256", "HS512"], 64)],
+)
+def test_secret_is_as_long_as_the_hash(algorithms: list[str] | None, needed: int) -> None:
+    """JWA-07: one byte less is told at start-up; text counts in bytes."""
+    assert Issuer(URL, secret=b"x" * needed, algorithms=algorithms).secret == b"x" * needed
+    assert Issuer(URL, secret="é" * (needed // 2), algorithms=algorithms).secret == ("é" * (needed // 2)).encode()
+    for short in (b"x" * (needed - 1), "x" * (needed - 1), b"", ""):
+        with pytest.raises(ConfigurationError, match="needs a secret of at least"):
+            Issuer(URL, secret=short, algorithms=algorithms)
+
+
+def test_secret_is_no_public_key_and_no_key_set() -> None:
+    """JWA-09: the PEM text of a key, and anything that is neither text nor bytes."""
+    public = SigningKey.generate("RS256").private.public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for secret in (pem, pem.decode(), {"kty": "oct"}, 7, bytearray(64), ["x" * 64]):
+        with pytest.raises(ConfigurationError, match="not a key file"):
+            Issuer(URL, secret=secret)  # type: ignore[arg-type]
+
+
+def test_secret_brings_its_own_algorithm() -> None:
+    """JWA-09: HS256 where nothing is listed, never a signature beside it; without a secret never HS256."""
+    assert Issuer(URL, secret=SECRET).algorithms == {"HS256"}
+    with pytest.raises(ConfigurationError, match="RS256 is not for an issuer that has a secret"):
+        Issuer(URL, secret=SECRET, algorithms=["RS256"])
+    with pytest.raises(ConfigurationError, match="HS256 needs"):
+        Issuer(URL, algorithms=["RS256", "HS256"])
+    with pytest.raises(ConfigurationError, match="'none'"):
+        Issuer(URL, algorithms=["none"])
+
+
+def test_secret_and_keys_stay_out_of_the_repr() -> None:
+    """BEARER-15: printing the configuration shows no secret."""
+    assert SECRET not in repr(Issuer(URL, secret=SECRET))
+    assert "private" not in repr(Issuer(URL, jwks={"keys": [{"private": 1}]}))
+
+
+@pytest.mark.parametrize("profile", ["RFC9068", "", "strict", 7, ["generic"]])
+def test_refuses_an_unknown_profile(profile: Any) -> None:
+    """A misspelled profile must not fall back to the tolerant one."""
+    with pytest.raises(ConfigurationError, match="profile must be one of generic, rfc9068"):
+        Issuer(URL, profile=profile)
+
+
+@pytest.mark.parametrize(
+    "values", ["", [], (), set(), {}, {"a": 1}, b"a", [""], ["a", ""], [None], [b"a"], [["a"]], 7, True]
+)
+@pytest.mark.parametrize("name", ["audience", "organizations", "scope_claims"])
+def test_refuses_a_collection_that_is_empty_or_not_of_texts(name: str, values: Any) -> None:
+    """An empty list means a mistake, not that everything is accepted."""
+    with pytest.raises(ConfigurationError, match=name):
+        Issuer(URL, **{name: values})
+
+
+@pytest.mark.parametrize("values", ["a", ["a"], ("a", "a"), {"a"}, frozenset(["a"])])
+def test_accepts_one_text_or_a_collection(values: Any) -> None:
+    """One string is one member, never its letters."""
+    issuer = Issuer(URL, audience=values, organizations=values, scope_claims=values)
+    assert (issuer.audience, issuer.organizations, issuer.scope_claims) == ({"a"}, {"a"}, ("a",))
+
+
+def test_configuration_is_frozen() -> None:
+    """What was checked cannot be changed afterwards."""
+    with pytest.raises(AttributeError):
+        Issuer(URL).url = "https://other.example/"  # type: ignore[misc]
+
+
+@given(st.text() | st.text("htps:/[]@.:1#?\\ \né", max_size=20).map("https://".__add__))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_a_safe_address_or_not(url: str) -> None:
+    """JWK-19: no text raises, and what is safe has a host and no user information."""
+    if is_safe_address(url):
+        assert url.lower().startswith(("https://", "http://"))
+        assert "@" not in re.split("[/?#]", url)[2]
+        assert url.isprintable()
+
+
+@given(st.none() | st.text() | st.lists(st.text() | st.none()) | st.dictionaries(st.text(), st.text()) | st.binary())
+@settings(max_examples=100, deadline=None)
+def test_any_value_is_a_set_of_texts_or_a_configuration_error(values: Any) -> None:
+    """No member is dropped, and none is empty."""
+    try:
+        accepted = string_set("audience", values)
+    except ConfigurationError:
+        return
+    assert list(accepted) == list(dict.fromkeys([values] if isinstance(values, str) else values))
+    assert all(accepted)

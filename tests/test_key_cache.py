@@ -1,0 +1,455 @@
+"""When keys may be used and when a fetch is wanted: pure, told every moment, so that hours pass in microseconds."""
+
+import heapq
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from token_guard.algorithms import ALGORITHMS
+from token_guard.errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable
+from token_guard.key_cache import LAST_RETRY, MIN_LIFETIME, KeyCache, KeyPolicy, Want
+from token_guard.key_set import KeySet, read_key_set
+from token_guard.testing import SigningKey
+
+ED = ALGORITHMS["Ed25519"]
+KIDS = ("k0", "k1", "k2", "k3")
+JWKS = {kid: SigningKey.generate("Ed25519", kid).public_jwk() for kid in KIDS}
+POLICY = KeyPolicy(time_to_live=600, stale_limit=3600, unknown_key_cooldown=5)
+LIFETIME_ENDS, STALE_ENDS = 600, 600 + 3600
+REFRESH = 0.8 * 600
+
+
+def key_set(*kids: str) -> KeySet:
+    return read_key_set({"keys": [JWKS[kid] for kid in kids]})[0]
+
+
+def empty(policy: KeyPolicy = POLICY, spread: float = 0) -> KeyCache:
+    return KeyCache(policy, spread=lambda: spread)
+
+
+def filled(*kids: str, at: float = 0, max_age: float | None = None, **options: Any) -> KeyCache:
+    """A cache that fetched these keys in one moment."""
+    cache = empty(**options)
+    fetch(cache, *kids, at=at, max_age=max_age)
+    return cache
+
+
+def fetch(cache: KeyCache, *kids: str, at: float, want: Want = Want.FETCH, max_age: float | None = None) -> None:
+    cache.started(want, at)
+    cache.succeeded(key_set(*kids), max_age, at)
+
+
+def fail(cache: KeyCache, *, at: float, want: Want = Want.FETCH, **options: Any) -> None:
+    cache.started(want, at)
+    cache.failed("the issuer is down", at, **options)
+
+
+def ask(cache: KeyCache, kid: str = "k0", *, at: float, seen: int | None = None) -> object:
+    """What the cache answers: key IDs, a wanted fetch, or the reason for a refusal."""
+    try:
+        answer = cache.ask(ED, kid, at, cache.flights if seen is None else seen)
+    except (InvalidToken, TemporarilyUnavailable) as refusal:
+        return refusal.reason
+    return answer if isinstance(answer, Want) else [key.kid for key in answer]
+
+
+# Freshness.
+
+
+def test_wants_a_first_fetch() -> None:
+    """JWK-18: with nothing held a fetch is wanted, and it is no fetch for an unknown key."""
+    assert ask(empty(), at=0) is Want.FETCH
+    assert empty().state(0) == "never_fetched"
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "state"),
+    [
+        (0, ["k0"], "fresh"),
+        (LIFETIME_ENDS - 0.1, ["k0"], "fresh"),
+        (LIFETIME_ENDS, Want.FETCH, "stale"),
+        (STALE_ENDS - 0.1, Want.FETCH, "stale"),
+        (STALE_ENDS, Want.FETCH, "never_fetched"),
+    ],
+)
+def test_keys_live_for_their_time(at: float, answer: object, state: str) -> None:
+    """JWK-10: after the time to live everybody waits for a fetch, so that a withdrawn key stops working."""
+    cache = filled("k0")
+    assert ask(cache, at=at) == answer
+    assert cache.state(at) == state
+
+
+@pytest.mark.parametrize(
+    ("max_age", "lifetime"), [(None, 600), (120, 120), (0, MIN_LIFETIME), (5, MIN_LIFETIME), (10_000, 600)]
+)
+def test_the_issuer_may_shorten_the_lifetime_within_bounds(max_age: float | None, lifetime: float) -> None:
+    """Cache-Control shortens the time to live, never below a minute and never beyond the policy."""
+    cache = filled("k0", max_age=max_age)
+    assert ask(cache, at=lifetime - 0.1) == ["k0"]
+    assert ask(cache, at=lifetime) is Want.FETCH
+
+
+def test_a_lifetime_below_the_minimum_is_the_operator_s_to_choose() -> None:
+    """The lower bound is for the issuer's header, not for the policy."""
+    cache = filled("k0", policy=KeyPolicy(time_to_live=1), max_age=0)
+    assert ask(cache, at=1) is Want.FETCH
+
+
+@pytest.mark.parametrize(("spread", "refresh_at"), [(0, REFRESH), (0.5, 540), (0.99, 598.8)])
+def test_wants_a_refresh_ahead_at_a_random_moment(spread: float, refresh_at: float) -> None:
+    """A refresh is wanted before the keys expire, while they go on being used; many processes spread theirs."""
+    cache = filled("k0", spread=spread)
+    before = refresh_at - 0.01
+    assert not cache.wants_refresh(before)
+    assert cache.ready(ED, "k0", before)
+    assert cache.wants_refresh(refresh_at + 0.01)
+    assert not cache.ready(ED, "k0", refresh_at + 0.01)
+    assert ask(cache, at=refresh_at + 0.01) == ["k0"]
+
+
+def test_wants_one_refresh_at_a_time() -> None:
+    """JWK-17: while a fetch is under way no other is wanted."""
+    cache = filled("k0")
+    cache.started(Want.FETCH, REFRESH)
+    assert not cache.wants_refresh(REFRESH + 1)
+    assert ask(cache, at=REFRESH + 1) == ["k0"]
+
+
+def test_withdrawn_keys_are_gone_with_the_next_fetch() -> None:
+    """JWK-10, SEC-02: a key that is no longer published verifies nothing after the next good fetch."""
+    cache = filled("k0", "k1")
+    fetch(cache, "k1", at=10)
+    assert ask(cache, "k0", at=10, seen=0) is Reason.UNKNOWN_KEY
+    assert ask(cache, "k1", at=10) == ["k1"]
+
+
+@pytest.mark.parametrize(("kids", "generation"), [(("k0",), 1), (("k0", "k1"), 2), (("k1",), 2)])
+def test_the_generation_changes_with_the_keys_alone(kids: tuple[str, ...], generation: int) -> None:
+    """A refetch of the same keys is no new generation; a key more or less is."""
+    cache = filled("k0")
+    fetch(cache, *kids, at=10)
+    assert cache.generation == generation
+
+
+def test_the_order_of_the_keys_is_no_new_generation() -> None:
+    """Issuers publish the same keys in any order."""
+    cache = filled("k0", "k1")
+    fetch(cache, "k1", "k0", at=10)
+    assert cache.generation == 1
+
+
+# Unknown keys.
+
+
+def test_an_unknown_key_wants_a_fetch_at_once() -> None:
+    """JWK-10: neither the first fetch nor a scheduled one starts a cooldown."""
+    cache = filled("k0")
+    assert ask(cache, "k1", at=0.001) is Want.FETCH_FOR_UNKNOWN_KEY
+    fetch(cache, "k0", at=500)
+    assert ask(cache, "k1", at=500.001) is Want.FETCH_FOR_UNKNOWN_KEY
+
+
+def test_the_cooldown_counts_from_the_start_of_the_fetch() -> None:
+    """JWK-09: an unknown key causes one fetch per cooldown, and a slow fetch does not stretch it."""
+    cache = filled("k0")
+    cache.started(Want.FETCH_FOR_UNKNOWN_KEY, 10)
+    cache.succeeded(key_set("k0"), None, 14)
+    assert ask(cache, "k1", at=14.9) is Reason.UNKNOWN_KEY
+    assert ask(cache, "k1", at=15) is Want.FETCH_FOR_UNKNOWN_KEY
+
+
+def test_the_cooldown_is_one_for_all_unknown_keys() -> None:
+    """JWK-09: a thousand random key IDs cause no more fetches than one, and known keys are answered meanwhile."""
+    cache = filled("k0")
+    fetch(cache, "k0", at=10, want=Want.FETCH_FOR_UNKNOWN_KEY)
+    assert {ask(cache, f"junk-{number}", at=10 + number / 250) for number in range(1000)} == {Reason.UNKNOWN_KEY}
+    assert ask(cache, "k0", at=11) == ["k0"]
+
+
+def test_an_unknown_key_joins_the_fetch_under_way() -> None:
+    """JWK-17: even within the cooldown it waits for a fetch that somebody else caused."""
+    cache = filled("k0")
+    fetch(cache, "k0", at=10, want=Want.FETCH_FOR_UNKNOWN_KEY)
+    cache.started(Want.FETCH, 12)
+    assert ask(cache, "k1", at=12.5) is Want.FETCH_FOR_UNKNOWN_KEY
+    cache.succeeded(key_set("k0", "k1"), None, 13)
+    assert ask(cache, "k1", at=13) == ["k1"]
+
+
+def test_a_question_is_answered_by_a_fetch_that_began_after_it() -> None:
+    """However long the fetch took, its keys are the answer: no question waits for more than two flights."""
+    cache = empty()
+    fetch(cache, "k0", at=0)
+    assert ask(cache, "k1", at=1000, seen=0) is Reason.UNKNOWN_KEY
+    assert ask(cache, "k0", at=700, seen=0) == ["k0"]
+
+
+def test_a_question_is_not_answered_by_a_fetch_that_began_before_it() -> None:
+    """The issuer may have published the key after it answered that fetch."""
+    cache = empty()
+    cache.started(Want.FETCH, 0)
+    seen = cache.flights
+    cache.succeeded(key_set("k0"), None, 1)
+    assert ask(cache, "k1", at=1, seen=seen) is Want.FETCH_FOR_UNKNOWN_KEY
+
+
+def test_a_key_that_does_not_fit_is_unknown() -> None:
+    """JWK-07: the key ID of a key of another type finds nothing, and nothing is guessed."""
+    cache = filled("k0")
+    assert cache.ask(ALGORITHMS["RS256"], "k0", 1, cache.flights) is Want.FETCH_FOR_UNKNOWN_KEY
+
+
+def test_no_key_id_finds_only_a_single_key() -> None:
+    """JWK-11: without a key ID one fitting key is used, and none of two."""
+    one, two = filled("k0"), filled("k0", "k1")
+    assert [key.kid for key in one.ready(ED, None, 1)] == ["k0"]
+    assert not two.ready(ED, None, 1)
+
+
+# Failures.
+
+
+@pytest.mark.parametrize(("spread", "shortest"), [(0, 1.0), (0.5, 0.75), (0.999, 0.5005)])
+def test_backs_off_after_failures(spread: float, shortest: float) -> None:
+    """The waits double from 1 s to at most 30 s, for ever; jitter only shortens them, at most by half."""
+    cache = empty(spread=spread)
+    waits = []
+    for _ in range(3000):
+        fail(cache, at=100)
+        waits.append(cache.retry_at - 100)
+    assert waits[:7] == pytest.approx([wait * shortest for wait in (1, 2, 4, 8, 16, 30, 30)])
+    assert waits[-1] == pytest.approx(30 * shortest)
+
+
+def test_a_success_ends_the_back_off() -> None:
+    """After a good fetch the next failure waits a second again."""
+    cache = empty()
+    for _ in range(5):
+        fail(cache, at=0)
+    fetch(cache, "k0", at=10)
+    assert (cache.retry_at, cache.last_error, cache.misconfigured) == (0, None, False)
+    fail(cache, at=20)
+    assert cache.retry_at == 21
+
+
+@pytest.mark.parametrize(("retry_after", "retry_at"), [(0, 1), (0.5, 1), (7, 7), (86_400, LAST_RETRY)])
+def test_heeds_what_the_issuer_asks_for_within_bounds(retry_after: float, retry_at: float) -> None:
+    """Retry-After of the issuer lengthens the wait, but a day of it must not keep us down for a day."""
+    cache = empty()
+    fail(cache, at=0, retry_after=retry_after)
+    assert cache.retry_at == retry_at
+
+
+def test_without_keys_everything_is_unavailable_until_the_next_attempt() -> None:
+    """JWK-18: a failure to get keys is no judgement on the token; the 503 says when to come again."""
+    cache = empty()
+    for _ in range(3):
+        fail(cache, at=0)
+    with pytest.raises(TemporarilyUnavailable) as unavailable:
+        cache.ask(ED, "k0", 1.5, cache.flights)
+    assert unavailable.value.reason is Reason.KEYS_UNAVAILABLE
+    assert unavailable.value.retry_after == 2.5
+    assert cache.state(1.5) == "unavailable"
+    assert ask(cache, at=4) is Want.FETCH
+
+
+def test_a_refusal_never_promises_less_than_a_second() -> None:
+    """Retry-After is at least one second, also a moment before the next attempt."""
+    cache = empty()
+    fail(cache, at=0)
+    with pytest.raises(TemporarilyUnavailable) as unavailable:
+        cache.ask(ED, "k0", 0.999, cache.flights)
+    assert unavailable.value.retry_after == 1
+
+
+def test_waits_for_the_attempt_under_way_instead_of_the_next() -> None:
+    """During a back-off that an attempt of somebody else has ended, its outcome is waited for."""
+    cache = empty()
+    fail(cache, at=0)
+    cache.started(Want.FETCH, 0.5)
+    assert ask(cache, at=0.6) is Want.FETCH
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "state"),
+    [
+        (LIFETIME_ENDS + 1, ["k0"], "stale"),
+        (STALE_ENDS - 0.1, ["k0"], "stale"),
+        (STALE_ENDS, Want.FETCH, "unavailable"),
+        (STALE_ENDS + 99_999, Want.FETCH, "unavailable"),
+    ],
+)
+def test_stale_keys_are_used_while_the_issuer_is_down(at: float, answer: object, state: str) -> None:
+    """JWK-18: a failed fetch throws no good keys away, and nobody waits, up to the stale limit."""
+    cache = filled("k0")
+    fail(cache, at=REFRESH)
+    assert ask(cache, at=at) == answer
+    assert cache.state(at) == state
+
+
+def test_stale_keys_are_refused_at_the_limit() -> None:
+    """JWK-18: staleness is bounded; between two attempts the answer is then 503."""
+    cache = filled("k0")
+    fail(cache, at=STALE_ENDS)
+    assert ask(cache, at=STALE_ENDS + 0.5) is Reason.KEYS_UNAVAILABLE
+
+
+def test_no_staleness_where_the_policy_allows_none() -> None:
+    """A stale limit of 0 ends the keys with their time to live."""
+    cache = filled("k0", policy=KeyPolicy(stale_limit=0))
+    fail(cache, at=REFRESH)
+    assert ask(cache, at=600 - 0.1) == ["k0"]
+    fail(cache, at=600)
+    assert ask(cache, at=600.5) is Reason.KEYS_UNAVAILABLE
+
+
+def test_an_unknown_key_during_an_outage_is_no_judgement() -> None:
+    """JWK-18: after a failed fetch nobody knows whether the key exists: 503, and a known key works on."""
+    cache = filled("k0")
+    fail(cache, at=10, want=Want.FETCH_FOR_UNKNOWN_KEY)
+    assert ask(cache, "k1", at=10.5) is Reason.KEYS_UNAVAILABLE
+    assert ask(cache, "k0", at=10.5) == ["k0"]
+    assert ask(cache, "k1", at=11) is Want.FETCH_FOR_UNKNOWN_KEY
+
+
+def test_a_refresh_waits_for_the_end_of_the_back_off() -> None:
+    """A failed refresh is tried again after its wait, not with every request."""
+    cache = filled("k0")
+    fail(cache, at=REFRESH)
+    assert not cache.wants_refresh(REFRESH + 0.9)
+    assert cache.wants_refresh(REFRESH + 1)
+
+
+def test_misconfigured_is_not_an_outage() -> None:
+    """A wrong setting has its own state and reason, with keys held or without; the next success clears it."""
+    cache = empty()
+    fail(cache, at=0, misconfigured=True)
+    assert ask(cache, at=0.5) is Reason.ISSUER_MISCONFIGURED
+    assert cache.state(0.5) == "misconfigured"
+    fetch(cache, "k0", at=1)
+    assert cache.state(1) == "fresh"
+    fail(cache, at=2, misconfigured=True)
+    assert (cache.state(2), ask(cache, at=2)) == ("misconfigured", ["k0"])
+    fail(cache, at=4)
+    assert cache.state(4) == "fresh"
+
+
+@pytest.mark.parametrize("name", ["time_to_live", "stale_limit", "unknown_key_cooldown"])
+@pytest.mark.parametrize("value", [-1, "60", None, True, float("inf"), float("nan")], ids=repr)
+def test_policy_refuses_what_is_no_time(name: str, value: object) -> None:
+    """CONFIG: the error names the setting."""
+    with pytest.raises(ConfigurationError, match=name):
+        KeyPolicy(**{name: value})  # type: ignore[arg-type]
+
+
+# The promise, against a model of issuer and shell.
+
+
+@dataclass
+class Question:
+    """Somebody with a token signed by `kid`, from the moment of asking to the outcome."""
+
+    asked: float
+    kid: str
+    seen: int = 0
+    outcome: object = None
+
+
+@dataclass
+class Simulation:
+    """An issuer that publishes keys at given times, and the shell: one flight for all who wait.
+
+    A flight takes `durations` seconds in turn, reads the issuer's keys halfway, and fails where `failures` says so.
+    """
+
+    published: dict[str, float]
+    durations: list[float]
+    failures: list[bool]
+    cache: KeyCache = field(default_factory=lambda: KeyCache(POLICY))
+    caused_by_unknown_key: list[float] = field(default_factory=list)
+
+    def run(self, questions: list[Question]) -> None:
+        order = count()
+        events: list[tuple[float, int, list[Question] | KeySet | None]] = [
+            (question.asked, next(order), [question]) for question in questions
+        ]
+        heapq.heapify(events)
+        waiting: list[Question] | None = None  # a list while a flight is under way
+
+        def start(want: Want, now: float) -> None:
+            nonlocal waiting
+            waiting = []
+            number = self.cache.flights
+            self.cache.started(want, now)
+            if want is Want.FETCH_FOR_UNKNOWN_KEY:
+                self.caused_by_unknown_key.append(now)
+            duration = self.durations[number % len(self.durations)]
+            read = [kid for kid, since in self.published.items() if since <= now + duration / 2]
+            failed = self.failures[number % len(self.failures)]
+            heapq.heappush(events, (now + duration, next(order), None if failed else key_set(*read)))
+
+        while events:
+            now, _, event = heapq.heappop(events)
+            if isinstance(event, list):
+                for question in event:
+                    question.seen = self.cache.flights
+            else:
+                if event is None:
+                    self.cache.failed("the issuer is down", now)
+                else:
+                    self.cache.succeeded(event, None, now)
+                event, waiting = waiting or [], None
+            for question in event:
+                question.outcome = ask(self.cache, question.kid, at=now, seen=question.seen)
+                if isinstance(question.outcome, Want):
+                    if waiting is None:
+                        start(question.outcome, now)
+                    assert waiting is not None
+                    waiting.append(question)
+                elif waiting is None and self.cache.wants_refresh(now):
+                    start(Want.FETCH, now)
+
+
+moments = st.floats(0, 60)
+simulations = st.builds(
+    Simulation,
+    published=st.fixed_dictionaries({"k0": st.just(-1.0), "k1": moments, "k2": moments, "k3": st.just(float("inf"))}),
+    durations=st.lists(st.floats(0.001, 10), min_size=1, max_size=5),
+    failures=st.just([False]),
+)
+questions = st.lists(st.builds(Question, asked=st.floats(0, 80), kid=st.sampled_from(KIDS)), min_size=1, max_size=25)
+
+
+@settings(max_examples=250, deadline=None)
+@given(simulations, questions)
+def test_never_refuses_a_key_published_for_longer_than_the_cooldown(
+    simulation: Simulation, questions: list[Question]
+) -> None:
+    """The promise, at random times of publishing, fetching and asking; and JWK-09: one caused fetch per cooldown."""
+    simulation.run(questions)
+    for question in questions:
+        if question.asked - simulation.published[question.kid] > POLICY.unknown_key_cooldown:
+            assert question.outcome == [question.kid]
+        else:
+            assert question.outcome in ([question.kid], Reason.UNKNOWN_KEY)
+    starts = simulation.caused_by_unknown_key
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
+    assert all(gap >= POLICY.unknown_key_cooldown - 1e-6 for gap in gaps)
+
+
+@settings(max_examples=250, deadline=None)
+@given(simulations, st.lists(st.booleans(), min_size=1, max_size=7), questions)
+def test_an_issuer_that_fails_makes_nobody_throw_a_good_token_away(
+    simulation: Simulation, failures: list[bool], questions: list[Question]
+) -> None:
+    """JWK-18: whatever fails, a key published for longer than the cooldown is never refused: accepted, or 503."""
+    simulation.failures = failures
+    simulation.run(questions)
+    for question in questions:
+        assert not isinstance(question.outcome, Want)
+        if question.asked - simulation.published[question.kid] > POLICY.unknown_key_cooldown:
+            assert question.outcome in ([question.kid], Reason.KEYS_UNAVAILABLE)

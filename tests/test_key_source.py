@@ -1,0 +1,750 @@
+"""The keys of an issuer on real threads, loops, processes and sockets: one flight for all, no outage becomes a 401."""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from token_guard import (
+    AccessToken,
+    ConfigurationError,
+    InvalidToken,
+    Issuer,
+    KeyPolicy,
+    Reason,
+    ResourceServer,
+    TemporarilyUnavailable,
+    TokenGuardError,
+)
+from token_guard.testing import InMemoryTransport, LocalIssuer, SigningKey
+
+PATIENCE = 20  # seconds, for what happens at once: only a test that fails waits so long
+ISSUER = "https://issuer.example/"
+OPENID, OAUTH = ".well-known/openid-configuration", ".well-known/oauth-authorization-server"
+METADATA_URL, JWKS_URL = f"{ISSUER}{OPENID}", f"{ISSUER}.well-known/jwks.json"
+VISIT = [("GET", METADATA_URL), ("GET", JWKS_URL)]
+
+Validate = Callable[[ResourceServer, str], AccessToken]
+
+
+class Time:
+    """The clock of a test, in seconds; it moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Gate(InMemoryTransport):
+    """A transport whose requests get no answer until the gate is open."""
+
+    def __init__(self, *issuers: LocalIssuer) -> None:
+        super().__init__(*issuers)
+        self.is_open = threading.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        while not self.is_open.is_set():  # noqa: ASYNC110  # the test opens it from another thread or loop
+            await asyncio.sleep(0.001)
+        return await super().handle_async_request(request)
+
+
+class Script(httpx.AsyncBaseTransport):
+    """A transport that answers each URL with what is written for it, and raises what is an exception; else 404."""
+
+    def __init__(self, answers: dict[str, object]) -> None:
+        self.answers = answers
+        self.requests: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(str(request.url))
+        match self.answers.get(str(request.url), 404):
+            case BaseException() as error:
+                raise error
+            case int(status):
+                return httpx.Response(status, stream=httpx.ByteStream(b"{}"))
+            case httpx.Response(status_code=status, headers=headers, content=content):
+                return httpx.Response(status, headers=headers, stream=httpx.ByteStream(content))
+            case document:
+                return httpx.Response(200, stream=httpx.ByteStream(json.dumps(document).encode()))
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def issuer(time: Time) -> LocalIssuer:
+    return LocalIssuer(ISSUER, algorithm="Ed25519", clock=time)
+
+
+@pytest.fixture
+def server_of(time: Time) -> Iterator[Callable[..., ResourceServer]]:
+    """Make resource servers that read the test's clock, and close them at the end."""
+    servers: list[ResourceServer] = []
+
+    def make(transport: httpx.AsyncBaseTransport | None, issuer: object = ISSUER, **options: Any) -> ResourceServer:
+        arguments: dict[str, Any] = {"audience": "organize", "clock": time, "monotonic": time, "transport": transport}
+        servers.append(ResourceServer(issuer=issuer, **{**arguments, **options}))  # type: ignore[arg-type]
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+ServerOf = Callable[..., ResourceServer]
+
+
+@pytest.fixture(params=["threads", "asyncio", "trio"])
+def validate(request: pytest.FixtureRequest) -> Validate:
+    """`validate`, and `validate_async` on a fresh loop each time: a new loop needs nothing of the last one."""
+    if request.param == "threads":
+        return ResourceServer.validate
+    return lambda server, token: anyio.run(server.validate_async, token, backend=request.param)
+
+
+def refusal(validate: Validate, server: ResourceServer, token: str) -> Reason:
+    with pytest.raises(TokenGuardError) as refused:
+        validate(server, token)
+    assert isinstance(refused.value, (InvalidToken, TemporarilyUnavailable))
+    return refused.value.reason
+
+
+# Fetching once, when it is needed.
+
+
+def test_fetches_when_the_first_token_comes(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-17, DISC-05: nothing before the first token; then metadata and keys, once."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    assert (transport.requests, server.health()[0].state) == ([], "never_fetched")
+    for _ in range(3):
+        assert validate(server, issuer.token()).subject == "auth0|alice"
+    assert transport.requests == VISIT
+
+
+def test_accepts_a_rotated_key_after_one_fetch(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-10: a new key is found at once, without a restart, and the old one still verifies."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    old = issuer.token()
+    validate(server, old)
+    issuer.rotate()
+    validate(server, issuer.token())
+    validate(server, old)
+    assert transport.requests == VISIT * 2
+
+
+def test_a_withdrawn_key_ends_with_the_next_refresh(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf, time: Time
+) -> None:
+    """JWK-10, SEC-02: a key that is published no longer verifies nothing once its time to live is over."""
+    server = server_of(issuer.transport(), keys=KeyPolicy(time_to_live=600))
+    old, kid = issuer.token(), issuer.key.kid
+    validate(server, old)
+    issuer.rotate()
+    issuer.withdraw(kid)
+    validate(server, old)
+    time.now += 600
+    assert refusal(validate, server, old) is Reason.UNKNOWN_KEY
+
+
+def test_a_thousand_random_key_ids_cause_one_fetch(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf, time: Time
+) -> None:
+    """JWK-09: unknown keys cause one fetch per cooldown, and each is a 401."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    validate(server, issuer.token())
+    stranger = SigningKey.generate("Ed25519")
+    for number in range(50 if validate is not ResourceServer.validate else 1000):
+        token = issuer.token(key=stranger, headers={"kid": f"junk-{number}"})
+        assert refusal(validate, server, token) is Reason.UNKNOWN_KEY
+    assert transport.requests == VISIT * 2
+    time.now += 5
+    refusal(validate, server, issuer.unknown_key())
+    assert transport.requests == VISIT * 3
+
+
+def test_refreshes_ahead_and_waits_for_nobody(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
+    """JWK-17: a refresh before the keys expire is nobody's wait, and several tokens start one."""
+    transport = Gate(issuer)
+    transport.is_open.set()
+    server = server_of(transport)
+    server.validate(issuer.token())
+    transport.is_open.clear()
+    time.now += 599.999
+    for _ in range(10):
+        server.validate(issuer.token())
+    transport.is_open.set()
+    server.warm_up()  # joins the flight under way, or makes one of its own
+    assert len(transport.requests) in (4, 6)
+    assert server.health()[0].age == 0
+
+
+# One flight for all.
+
+
+def test_two_hundred_threads_cause_one_fetch(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-17: all threads wait for the first one's flight."""
+    transport = Gate(issuer)
+    server, token = server_of(transport), issuer.token()
+    ready = threading.Barrier(201)
+
+    def ask(_: int) -> AccessToken:
+        ready.wait(PATIENCE)
+        return server.validate(token)
+
+    with ThreadPoolExecutor(200) as threads:
+        answers = threads.map(ask, range(200))
+        ready.wait(PATIENCE)
+        transport.is_open.set()
+        assert Counter(answer.subject for answer in answers) == {"auth0|alice": 200}
+    assert transport.requests == VISIT
+
+
+@pytest.mark.parametrize(
+    ("anyio_backend", "callers"), [("asyncio", 10_000), ("trio", 1_000)], indirect=["anyio_backend"], ids=str
+)
+@pytest.mark.anyio
+async def test_thousands_of_tasks_cause_one_fetch(callers: int, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-17: all tasks of a loop wait for the first one's flight, and the loop goes on meanwhile."""
+    transport = Gate(issuer)
+    server, token = server_of(transport), issuer.token()
+    answers = []
+
+    async def ask() -> None:
+        answers.append((await server.validate_async(token)).subject)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(callers):
+            tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        assert not answers
+        transport.is_open.set()
+    assert Counter(answers) == {"auth0|alice": callers}
+    assert transport.requests == VISIT
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.anyio
+async def test_a_cancelled_request_strands_nobody(anyio_backend: str, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-17: the client whose request started the flight may hang up; the others get their answer from it."""
+    transport = Gate(issuer)
+    server, token = server_of(transport), issuer.token()
+    answers = []
+
+    async def ask() -> None:
+        answers.append((await server.validate_async(token)).subject)
+
+    async with anyio.create_task_group() as followers:
+        async with anyio.create_task_group() as leader:
+            leader.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            followers.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            leader.cancel_scope.cancel()
+        transport.is_open.set()
+    assert answers == ["auth0|alice"]
+    assert transport.requests == VISIT
+
+
+def test_threads_and_loops_share_a_flight(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """One object serves threads and event loops of both kinds at once."""
+    transport = Gate(issuer)
+    server, token = server_of(transport), issuer.token()
+    with ThreadPoolExecutor(3) as threads:
+        answers = [
+            threads.submit(server.validate, token),
+            threads.submit(lambda: anyio.run(server.validate_async, token, backend="asyncio")),
+            threads.submit(lambda: anyio.run(server.validate_async, token, backend="trio")),
+        ]
+        transport.is_open.set()
+        assert [answer.result(PATIENCE).subject for answer in answers] == ["auth0|alice"] * 3
+    assert transport.requests == VISIT
+
+
+@pytest.mark.parametrize("known", [1, 50])
+def test_a_known_key_never_waits_behind_an_unknown_one(
+    validate: Validate, known: int, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """JWK-17: while a fetch for junk hangs, good tokens are answered."""
+    transport = Gate(issuer)
+    transport.is_open.set()
+    server = server_of(transport)
+    validate(server, issuer.token())
+    transport.is_open.clear()
+    with ThreadPoolExecutor(1) as threads:
+        unknown = threads.submit(refusal, validate, server, issuer.unknown_key())
+        for _ in range(known):
+            validate(server, issuer.token())
+        assert not unknown.done()
+        transport.is_open.set()
+        assert unknown.result(PATIENCE) is Reason.UNKNOWN_KEY
+
+
+def test_a_loop_that_ended_strands_nobody(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """A loop that is closed while its task waits leaves a flight behind that the next loop joins."""
+    transport = Gate(issuer)
+    server, token = server_of(transport), issuer.token()
+
+    async def give_up() -> None:
+        with anyio.move_on_after(0.01):
+            await server.validate_async(token)
+
+    for backend in ("asyncio", "trio"):
+        anyio.run(give_up, backend=backend)
+    transport.is_open.set()
+    assert anyio.run(server.validate_async, token).subject == "auth0|alice"
+    assert transport.requests == VISIT
+
+
+# Outages.
+
+FAILURES: dict[str, object] = {
+    "no connection": httpx.ConnectError("refused"),
+    "timeout": httpx.ReadTimeout("slow"),
+    "500": 500,
+    "503": 503,
+    "429": 429,
+    "404": 404,
+    "redirect": httpx.Response(302, headers={"Location": "https://evil.example/"}),
+    "204": 204,
+    "HTML": httpx.Response(200, html="<html>Sign in</html>"),
+    "truncated JSON": httpx.Response(200, content=b'{"keys": ['),
+    "array": [],
+    "no keys": {},
+    "keys no array": {"keys": {}},
+    "not one key": {"keys": []},
+    "not one usable key": {"keys": [{"kty": "XYZ"}, None]},
+    "a bug of the transport": RuntimeError("boom"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_without_keys_a_failed_fetch_is_503(
+    validate: Validate, failure: object, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """JWK-01, JWK-18, DISC-07: whatever comes in place of keys, it is no judgement on the token."""
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: failure})
+    server = server_of(transport)
+    assert refusal(validate, server, issuer.token()) is Reason.KEYS_UNAVAILABLE
+    assert server.health()[0].state == "unavailable"
+    assert refusal(validate, server, issuer.token()) is Reason.KEYS_UNAVAILABLE
+    assert transport.requests == [METADATA_URL, JWKS_URL]
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_a_failed_fetch_keeps_the_keys(failure: object, issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
+    """JWK-01, JWK-18: good keys outlast whatever comes in place of new ones, up to the stale limit."""
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: issuer.jwks()})
+    server = server_of(transport, keys=KeyPolicy(time_to_live=600, stale_limit=3600))
+    server.validate(issuer.token())
+    transport.answers[JWKS_URL] = failure
+    time.now += 700
+    server.validate(issuer.token())
+    assert server.health()[0].state == "stale"
+    assert refusal(ResourceServer.validate, server, issuer.unknown_key()) is Reason.KEYS_UNAVAILABLE
+    server.validate(issuer.token())
+    time.now += 3600
+    assert refusal(ResourceServer.validate, server, issuer.token()) is Reason.KEYS_UNAVAILABLE
+
+
+def test_recovers_when_the_issuer_does(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf, time: Time
+) -> None:
+    """The end of an outage needs no restart: the next attempt is a second away."""
+    transport = issuer.transport()
+    transport.failing = True
+    server = server_of(transport)
+    assert refusal(validate, server, issuer.token()) is Reason.KEYS_UNAVAILABLE
+    transport.failing = False
+    assert refusal(validate, server, issuer.token()) is Reason.KEYS_UNAVAILABLE
+    time.now += 1
+    validate(server, issuer.token())
+    assert server.health()[0].last_error is None
+
+
+def test_says_when_to_come_again(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-18: Retry-After of the issuer reaches our client, within bounds."""
+    busy = httpx.Response(503, headers={"Retry-After": "17"})
+    server = server_of(Script({METADATA_URL: issuer.metadata(), JWKS_URL: busy}))
+    with pytest.raises(TemporarilyUnavailable) as unavailable:
+        server.validate(issuer.token())
+    assert unavailable.value.retry_after == 17
+    assert dict(server.challenge(unavailable.value).headers)["Retry-After"] == "17"
+
+
+def test_an_expired_token_during_an_outage_is_401(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-18: what can be refused without keys is refused without a fetch."""
+    transport = issuer.transport()
+    transport.failing = True
+    server = server_of(transport)
+    assert refusal(validate, server, issuer.expired()) is Reason.EXPIRED
+    assert refusal(validate, server, issuer.token(audience="other")) is Reason.WRONG_AUDIENCE
+    assert transport.requests == []
+
+
+def test_an_unknown_issuer_causes_no_traffic(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """BCP-02, AUTH0-01: who is not configured is not asked: neither by name, nor under a spelling of ours."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    for name in ("https://evil.example", "https://issuer.example", "https://ISSUER.example/", f"{ISSUER}x"):
+        assert refusal(validate, server, issuer.token(issuer=name)) is Reason.WRONG_ISSUER
+    assert transport.requests == []
+
+
+def test_a_forbidden_algorithm_causes_no_traffic(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """BCP-01: the algorithm is judged for that issuer before any key is looked for."""
+    other = LocalIssuer("https://other.example/", algorithm="ES256", clock=issuer.clock)
+    transport = InMemoryTransport(issuer, other)
+    server = server_of(transport, [Issuer(issuer.url, algorithms=["Ed25519"]), Issuer(other.url, algorithms=["ES256"])])
+    crossed = other.token(issuer=issuer.url)
+    assert refusal(validate, server, crossed) is Reason.ALGORITHM_NOT_ALLOWED
+    assert transport.requests == []
+
+
+def test_a_token_names_no_source_of_keys(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWS-20, JWK-19: `jku`, `jwk` and `x5u` of a stranger are neither asked nor believed."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    stranger = LocalIssuer("https://evil.example/", algorithm="Ed25519", clock=issuer.clock)
+    for headers in (
+        {"jku": "https://evil.example/jwks", "x5u": "https://evil.example/"},
+        {"jwk": stranger.key.public_jwk()},
+        {"kid": issuer.key.kid, "jwk": stranger.key.public_jwk()},
+    ):
+        token = issuer.token(key=stranger.key, headers=headers)
+        assert refusal(validate, server, token) in (Reason.UNKNOWN_KEY, Reason.BAD_SIGNATURE)
+    assert {httpx.URL(url).host for _, url in transport.requests} == {"issuer.example"}
+
+
+def test_keys_belong_to_one_issuer(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-16: a key of one trusted issuer verifies no token that names another."""
+    other = LocalIssuer("https://other.example/", algorithm="Ed25519", clock=issuer.clock)
+    server = server_of(InMemoryTransport(issuer, other), [issuer.url, other.url])
+    validate(server, issuer.token())
+    validate(server, other.token())
+    assert refusal(validate, server, other.token(issuer=issuer.url)) is Reason.UNKNOWN_KEY
+    same_kid = SigningKey("Ed25519", other.key.private, issuer.key.kid)
+    assert refusal(validate, server, issuer.token(key=same_kid)) is Reason.BAD_SIGNATURE
+
+
+# Discovery.
+
+
+@pytest.mark.parametrize(
+    ("url", "tried"),
+    [
+        ("https://as.example/t1/", [f"t1/{OPENID}", f"{OAUTH}/t1", f"{OPENID}/t1"]),
+        ("https://as.example/", [OPENID, OAUTH]),
+    ],
+)
+@pytest.mark.parametrize("absent", [404, 403, httpx.Response(200, html="<html></html>")], ids=["404", "403", "HTML"])
+def test_tries_the_forms_of_the_address_in_order(
+    url: str, tried: list[str], absent: object, time: Time, server_of: ServerOf
+) -> None:
+    """DISC-03: metadata under the last form is found after exactly the earlier attempts."""
+    issuer = LocalIssuer(url, algorithm="Ed25519", clock=time)
+    urls = [f"https://as.example/{path}" for path in tried]
+    jwks_uri = issuer.metadata()["jwks_uri"]
+    transport = Script({**dict.fromkeys(urls, absent), urls[-1]: issuer.metadata(), jwks_uri: issuer.jwks()})
+    server_of(transport, url).validate(issuer.token())
+    assert transport.requests == [*urls, jwks_uri]
+
+
+@pytest.mark.parametrize("down", [500, httpx.ConnectTimeout("slow")], ids=["500", "timeout"])
+def test_an_outage_is_no_reason_to_look_elsewhere(down: object, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """DISC-03: a server that does not answer has not said that its metadata is elsewhere."""
+    transport = Script({METADATA_URL: down, f"{ISSUER}{OAUTH}": issuer.metadata(), JWKS_URL: issuer.jwks()})
+    assert refusal(ResourceServer.validate, server_of(transport), issuer.token()) is Reason.KEYS_UNAVAILABLE
+    assert transport.requests == [METADATA_URL]
+
+
+@pytest.mark.parametrize(
+    "change", [{"issuer": ISSUER[:-1]}, {"jwks_uri": "http://issuer.example/jwks"}, {"jwks_uri": None}]
+)
+def test_a_wrong_setting_does_not_look_like_an_outage(
+    validate: Validate, change: dict[str, Any], issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """DISC-04, DISC-05, DISC-08: misconfigured in health, an error with the fix from warm_up, 503 to clients."""
+    transport = Script({METADATA_URL: {**issuer.metadata(), **change}, JWKS_URL: issuer.jwks()})
+    server = server_of(transport)
+    assert refusal(validate, server, issuer.token()) is Reason.ISSUER_MISCONFIGURED
+    assert server.health()[0].state == "misconfigured"
+    with pytest.raises(ConfigurationError) as misconfigured:
+        server.warm_up()
+    assert repr(ISSUER) in str(misconfigured.value)
+    assert str(next(iter(change))) in str(misconfigured.value)
+    assert set(transport.requests) == {METADATA_URL}
+
+
+def test_a_given_address_of_keys_needs_no_discovery(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """DISC-08: `jwks_uri` is asked and nothing else."""
+    transport = Script({"https://keys.example/": issuer.jwks()})
+    validate(server_of(transport, jwks_uri="https://keys.example/"), issuer.token())
+    assert transport.requests == ["https://keys.example/"]
+
+
+def test_a_given_address_of_metadata_is_the_only_one(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """DISC-04: `metadata_url` is asked and its issuer is compared as ever."""
+    transport = Script({"https://meta.example/": issuer.metadata(), JWKS_URL: issuer.jwks()})
+    validate(server_of(transport, Issuer(ISSUER, metadata_url="https://meta.example/")), issuer.token())
+    assert transport.requests == ["https://meta.example/", JWKS_URL]
+
+
+def test_a_new_address_of_keys_takes_effect(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
+    """DISC-12: metadata is read again with every fetch."""
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: issuer.jwks()})
+    server = server_of(transport)
+    server.validate(issuer.token())
+    issuer.rotate()
+    transport.answers[METADATA_URL] = {**issuer.metadata(), "jwks_uri": "https://new.example/"}
+    transport.answers["https://new.example/"] = issuer.jwks()
+    server.validate(issuer.token())
+    assert transport.requests[2:] == [METADATA_URL, "https://new.example/"]
+
+
+@pytest.mark.parametrize("failure", [500, 404, httpx.ConnectError("refused")], ids=str)
+def test_keys_outlive_an_outage_of_the_metadata(failure: object, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """DISC-12: without new metadata the last good address of the keys is asked."""
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: issuer.jwks()})
+    server = server_of(transport)
+    server.validate(issuer.token())
+    issuer.rotate()
+    transport.answers |= {METADATA_URL: failure, JWKS_URL: issuer.jwks()}
+    server.validate(issuer.token())
+
+
+def test_metadata_of_another_issuer_later_weakens_nothing(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
+    """DISC-12, DISC-04: metadata that suddenly names somebody else brings no keys; those held stay."""
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: issuer.jwks()})
+    server, good = server_of(transport), issuer.token()
+    server.validate(good)
+    evil = LocalIssuer("https://evil.example/", algorithm="Ed25519", clock=time)
+    transport.answers |= {METADATA_URL: evil.metadata(), evil.metadata()["jwks_uri"]: evil.jwks()}
+    assert refusal(ResourceServer.validate, server, evil.token(issuer=ISSUER)) is Reason.ISSUER_MISCONFIGURED
+    assert server.validate(good).issuer == ISSUER
+
+
+# Odd keys.
+
+
+def test_secrets_that_an_issuer_publishes_are_neither_used_nor_logged(
+    issuer: LocalIssuer, server_of: ServerOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JWK-02, JWK-15: odd keys are skipped one by one, and the log says so without their material."""
+    secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"
+    odd = [
+        {"kty": "oct", "k": secret, "kid": "o"},
+        {**issuer.key.public_jwk(), "d": secret, "kid": "p"},
+        {"kty": "XYZ"},
+    ]
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: {"keys": [*odd, *issuer.jwks()["keys"]]}})
+    server = server_of(transport)
+    with caplog.at_level(logging.DEBUG):
+        server.validate(issuer.token())
+    assert server.health()[0].key_ids == (issuer.key.kid,)
+    assert [record.message.partition(": ")[2][:16] for record in caplog.records if record.name == "token_guard"] == [
+        "key 0 is skipped",
+        "key 1 is skipped",
+        "key 2 is skipped",
+    ]
+    assert secret not in caplog.text
+
+
+# Health and warm-up.
+
+
+def test_health_tells_what_is_known_without_asking(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
+    """Health is a frozen record per issuer that JSON can hold; it causes no request."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    server.warm_up()
+    time.now += 60
+    assert server.health()[0].as_dict() == {
+        "issuer": ISSUER,
+        "state": "fresh",
+        "age": 60,
+        "last_success": 1_700_000_000,
+        "last_error": None,
+        "next_attempt": 0,
+        "key_ids": (issuer.key.kid,),
+    }
+    assert json.dumps(server.health()[0].as_dict())
+    transport.failing = True
+    with pytest.raises(TemporarilyUnavailable):
+        server.warm_up()
+    health = server.health()[0]
+    assert (health.state, health.last_success) == ("fresh", 1_700_000_000)
+    assert JWKS_URL in str(health.last_error)
+    assert 0 < health.next_attempt <= 1
+    assert transport.requests == VISIT * 2
+
+
+@pytest.mark.parametrize("backend", [None, "asyncio", "trio"])
+def test_warm_up_tries_every_issuer(backend: str | None, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """Warm-up fetches what it can, then names those that failed."""
+    transport = issuer.transport()
+    server = server_of(transport, ["https://down.example/", ISSUER, "https://gone.example/"])
+    with pytest.raises(TemporarilyUnavailable) as failed:
+        server.warm_up() if backend is None else anyio.run(server.warm_up_async, backend=backend)
+    assert "https://down.example/" in str(failed.value)
+    assert "https://gone.example/" in str(failed.value)
+    assert f"{ISSUER}:" not in str(failed.value)
+    assert [health.state for health in server.health()] == ["unavailable", "fresh", "unavailable"]
+
+
+# The shell itself.
+
+
+class Raising(logging.Handler):
+    """A log handler that is broken."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("the log is full")
+
+
+def test_a_broken_log_handler_strands_nobody(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """A flight lands whatever happens to the report about it."""
+    handler = Raising()
+    logging.getLogger("token_guard").addHandler(handler)
+    try:
+        server = server_of(Script({}))
+        with pytest.raises(TemporarilyUnavailable, match="answered 404"):
+            validate(server, issuer.token())
+    finally:
+        logging.getLogger("token_guard").removeHandler(handler)
+
+
+def test_close_keeps_the_keys_and_a_later_fetch_starts_anew(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """Closing ends the thread, not the resource server."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    validate(server, issuer.token())
+    server.close()
+    validate(server, issuer.token())
+    assert transport.requests == VISIT
+    issuer.rotate()
+    validate(server, issuer.token())
+    assert transport.requests == VISIT * 2
+
+
+def test_close_answers_those_who_wait(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """A flight that is cut short is an outage for those who wait for it: 503, at once."""
+    transport = Gate(issuer)
+    server = server_of(transport)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(refusal, validate, server, issuer.token())
+        while not server.health()[0].last_error:
+            server.close()
+        assert waiting.result(PATIENCE) is Reason.KEYS_UNAVAILABLE
+
+
+# Real sockets and processes.
+
+
+def test_fetches_over_http(validate: Validate) -> None:
+    """The whole way on real sockets, rotation and outage included."""
+    issuer = LocalIssuer(algorithm="Ed25519")
+    with issuer.serve():
+        server = ResourceServer(issuer=issuer.url, audience="organize")
+        validate(server, issuer.token())
+        issuer.rotate()
+        validate(server, issuer.token())
+    validate(server, issuer.token())
+    assert refusal(validate, server, issuer.unknown_key()) is Reason.UNKNOWN_KEY
+    server.close()
+
+
+def run_python(program: str, *arguments: str) -> str:
+    """Run a program that must end well, without a word about anything not cleaned up; its output."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "default", "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+@pytest.mark.parametrize("hanging", [False, True], ids=["after a fetch", "during a fetch"])
+def test_a_forked_child_fetches_for_itself(hanging: bool) -> None:
+    """A server that forks its workers after the first fetch, or in the midst of one, has working children."""
+    program = """
+import os, sys, threading, time, warnings
+from token_guard import ResourceServer
+from token_guard.testing import LocalIssuer
+warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+hanging = sys.argv[1] == "True"
+issuer = LocalIssuer()
+issuer.start()
+answer = issuer._server.answer
+server = ResourceServer(issuer=issuer.url, audience="organize")
+if hanging:
+    held, asked = threading.Event(), threading.Event()
+    issuer._server.answer = lambda request: (asked.set(), held.wait(), answer(request))[-1]
+    threading.Thread(target=server.validate, args=(issuer.token(),)).start()
+    asked.wait()
+    issuer._server.answer = answer
+else:
+    server.validate(issuer.token())
+    issuer.rotate()
+child = os.fork()
+if child == 0:
+    print(server.validate(issuer.token()).subject, flush=True)
+    os._exit(0)
+print(os.waitpid(child, 0)[1], flush=True)
+if hanging:
+    held.set()
+print(server.validate(issuer.token()).subject, flush=True)
+server.close()
+issuer.stop()
+"""
+    assert run_python(program, str(hanging)).split() == ["auth0|alice", "0", "auth0|alice"]
+
+
+@pytest.mark.parametrize("closing", ["server.close()", "del server", "pass"])
+def test_the_interpreter_ends_while_a_fetch_hangs(closing: str) -> None:
+    """A fetch that hangs keeps no process from ending, with a close, with a forgotten one, or in the midst."""
+    program = f"""
+import logging, socket, threading
+logging.disable()
+from token_guard import ResourceServer, TemporarilyUnavailable
+from token_guard.testing import LocalIssuer
+silent = socket.create_server(("127.0.0.1", 0))
+issuer = LocalIssuer("http://127.0.0.1:%d/" % silent.getsockname()[1])
+server = ResourceServer(issuer=issuer.url, audience="organize")
+def ask(server):
+    try:
+        server.validate(issuer.token())
+    except TemporarilyUnavailable:
+        pass
+threading.Thread(target=ask, args=(server,), daemon=True).start()
+silent.accept()[0].detach()  # connected, and never answered
+silent.close()
+{closing}
+print("ended")
+"""
+    assert run_python(program) == "ended\n"
