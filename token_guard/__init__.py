@@ -1,10 +1,13 @@
 """Token Guard protects Python APIs with OAuth 2.0 access tokens."""
 
+from typing import TYPE_CHECKING, Any
+
 from .access_token import AccessToken
 from .authorization import current_access_token, public, requires, requires_scope
 from .challenge import ChallengePolicy
 from .errors import (
     ConfigurationError,
+    ExchangeRefused,
     InsufficientScope,
     InvalidRequest,
     InvalidToken,
@@ -21,16 +24,22 @@ from .requirements import all_of, any_of, client, permission, role, scope, user_
 from .resource_server import ResourceServer
 from .scopes import Scope, ScopeSet
 
+if TYPE_CHECKING:
+    from .on_behalf_of import ClientCredentials, OnBehalfOf
+
 __all__ = [
     "AccessToken",
     "ChallengePolicy",
+    "ClientCredentials",
     "ConfigurationError",
+    "ExchangeRefused",
     "InsufficientScope",
     "InvalidRequest",
     "InvalidToken",
     "Issuer",
     "KeyPolicy",
     "MissingToken",
+    "OnBehalfOf",
     "Reason",
     "RequestRejected",
     "RequestView",
@@ -51,3 +60,11 @@ __all__ = [
     "scope",
     "user_only",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ClientCredentials", "OnBehalfOf"):  # they bring httpx, which costs more than all the rest
+        from . import on_behalf_of
+
+        return getattr(on_behalf_of, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

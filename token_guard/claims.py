@@ -5,7 +5,7 @@ nothing. RFC 7519 4.1, RFC 9068 2.2 and 4, RFC 8693 4.1, RFC 8725 3.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -117,11 +117,15 @@ def not_sender_constrained(token: UnverifiedToken, policy: ClaimPolicy, now: flo
 def audience_is_ours(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
     """One audience is ours, compared whole and exactly (RFC 7519 4.1.3, RFC 8725 3.9)."""
     audience = token.claims["aud"]
-    named = (audience,) if isinstance(audience, str) else audience
+    check_audience((audience,) if isinstance(audience, str) else audience, policy)
+
+
+def check_audience(named: Collection[str], policy: ClaimPolicy) -> None:
+    """Refuse a token that names none of our audiences. Raises InvalidToken: `wrong_audience`."""
     if policy.audiences.isdisjoint(named):
         raise InvalidToken(
             Reason.WRONG_AUDIENCE,
-            detail=f"the token is for {shown(audience)}, this API accepts {', '.join(sorted(policy.audiences))}",
+            detail=f"the token is for {shown(list(named))}, this API accepts {', '.join(sorted(policy.audiences))}",
         )
 
 

@@ -33,13 +33,13 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
     )
 
 
-def read_metadata(document: object, *, issuer: str, url: str) -> str:
-    """Return the `jwks_uri` of a metadata document.
+def read_metadata(document: object, *, issuer: str, url: str, member: str = "jwks_uri") -> str:
+    """Return the `jwks_uri`, or another endpoint, of a metadata document.
 
     Nothing else in it is used: its algorithm lists never widen the configured ones.
 
     Raises:
-        MisconfiguredError: no object, another issuer (RFC 8414 3.3), or no `jwks_uri` that may be fetched.
+        MisconfiguredError: no object, another issuer (RFC 8414 3.3), or no endpoint that may be asked.
     """
     if not isinstance(document, Mapping):
         raise MisconfiguredError(f"{url} is not a JSON object with unique member names; check issuer {issuer!r}")
@@ -49,7 +49,10 @@ def read_metadata(document: object, *, issuer: str, url: str) -> str:
             f"{url} names the issuer {shown(named)}, but the setting issuer is {issuer!r}; they must be equal to the"
             " letter, trailing slash included: set issuer to what the document says, if that is whom you trust"
         )
-    jwks_uri = document.get("jwks_uri")
-    if not isinstance(jwks_uri, str) or not is_safe_address(jwks_uri):
-        raise MisconfiguredError(f"{url} has no https jwks_uri; give issuer {issuer!r} its jwks_uri= or jwks=")
-    return jwks_uri
+    endpoint = document.get(member)
+    if not isinstance(endpoint, str) or not is_safe_address(endpoint):
+        raise MisconfiguredError(f"{url} has no https {member}; give issuer {issuer!r} {_GIVEN[member]}")
+    return endpoint
+
+
+_GIVEN = {"jwks_uri": "its jwks_uri= or jwks=", "token_endpoint": "a token_endpoint="}

@@ -152,7 +152,7 @@ def exchange_form(raw_token: str, wanted: Target, flow: Flow) -> Form:
 
 @dataclass(frozen=True)
 class GrantedToken:
-    """A token for another API. `expires_at` is in seconds since the epoch; `scope` is what was granted, if it is said."""
+    """A token for another API. `expires_at` is in seconds since the epoch; `scope` is what was granted, if it says."""
 
     raw_token: str = field(repr=False)
     expires_at: float

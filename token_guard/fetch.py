@@ -9,8 +9,10 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from .issuer import is_safe_address
+from .discovery import metadata_urls, read_metadata
+from .issuer import Issuer, is_safe_address
 from .jws import read_document
 
 if TYPE_CHECKING:
@@ -66,30 +68,73 @@ class Fetcher:
         Raises:
             FetchFailedError: the address is not allowed, or no JSON came within the limits.
         """
-        import httpx
-
-        if not is_safe_address(url):
-            raise FetchFailedError(FetchProblem.ABSENT, f"{url} is not https")
+        status, headers, body = await self._ask("GET", url)
+        if status != 200:
+            raise _absent(f"{url} answered {status}; redirects are not followed")
+        max_age = _MAX_AGE.search(headers.get("Cache-Control", ""))
         try:
-            async with asyncio.timeout(TIMEOUT):
-                return await self._get(url)
-        except TimeoutError:
-            raise _unavailable(f"{url} did not answer within {TIMEOUT:.0f} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise _unavailable(f"{url} cannot be reached: {type(error).__name__}: {error}") from None
+            return Document(read_document(body), float(max_age[1]) if max_age else None)
+        except ValueError:
+            raise _absent(f"{url} answered with something that is not JSON") from None
+
+    async def endpoint(self, issuer: Issuer, member: str) -> str:
+        """Return one endpoint of the issuer's metadata: of the first document among the places where it may be.
+
+        Raises:
+            FetchFailedError: there is none, or the issuer does not answer.
+            MisconfiguredError: the document contradicts the configuration.
+        """
+        problems = []
+        for url in (issuer.metadata_url,) if issuer.metadata_url else metadata_urls(issuer.url):
+            try:
+                document = await self.get(url)
+            except FetchFailedError as error:
+                problems.append(error)
+                if error.problem is FetchProblem.UNAVAILABLE:
+                    break
+            else:
+                return read_metadata(document.content, issuer=issuer.url, url=url, member=member)
+        last = problems[-1]
+        raise FetchFailedError(last.problem, "; ".join(map(str, problems)), retry_after=last.retry_after)
+
+    async def post(self, url: str, form: list[tuple[str, str]], headers: dict[str, str]) -> tuple[int, Any]:
+        """Return the status and the JSON document that `url` answers to a form; None where it is not JSON.
+
+        Does NOT judge either of them.
+
+        Raises:
+            FetchFailedError: the address is not allowed, or no answer came within the limits.
+        """
+        headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+        status, _, body = await self._ask("POST", url, content=urlencode(form).encode(), headers=headers)
+        try:
+            return status, read_document(body)
+        except ValueError:
+            return status, None
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _get(self, url: str) -> Document:
-        async with self._client.stream("GET", url) as response:
+    async def _ask(self, method: str, url: str, **request: Any) -> "tuple[int, httpx.Headers, bytes]":
+        import httpx
+
+        if not is_safe_address(url):
+            raise _absent(f"{url} is not https")
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await self._read(method, url, **request)
+        except TimeoutError:
+            raise _unavailable(f"{url} did not answer within {TIMEOUT:.0f} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise _unavailable(f"{url} cannot be reached: {type(error).__name__}: {error}") from None
+
+    async def _read(self, method: str, url: str, **request: Any) -> "tuple[int, httpx.Headers, bytes]":
+        async with self._client.stream(method, url, **request) as response:
             if response.status_code == 429 or response.status_code >= 500:
                 wait = response.headers.get("Retry-After", "")
                 retry_after = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 0
                 raise _unavailable(f"{url} answered {response.status_code}", retry_after=retry_after)
-            if response.status_code != 200:
-                raise _absent(f"{url} answered {response.status_code}; redirects are not followed")
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise _unavailable(f"{url} answered with a compressed body, which was not asked for")
             body = bytearray()
@@ -97,11 +142,7 @@ class Fetcher:
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise _unavailable(f"{url} answered with more than {MAX_BYTES} bytes")
-            max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
-        try:
-            return Document(read_document(bytes(body)), float(max_age[1]) if max_age else None)
-        except ValueError:
-            raise _absent(f"{url} answered with something that is not JSON") from None
+            return response.status_code, response.headers, bytes(body)
 
 
 def _unavailable(message: str, *, retry_after: float = 0) -> FetchFailedError:

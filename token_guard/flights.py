@@ -14,13 +14,15 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
 from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import TemporarilyUnavailable
 from .fetch import Fetcher
 
 if TYPE_CHECKING:
     import httpx
+
+Outcome = TypeVar("Outcome")
 
 FLIGHT_TIMEOUT = 10.0  # seconds, for all requests of one flight together
 PATIENCE = FLIGHT_TIMEOUT + 1  # seconds; a flight that takes longer has a thread that is stuck
@@ -110,37 +112,37 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-def wait(flight: "Future[None]", patience: float = PATIENCE) -> None:
-    """Wait for a flight to land, at most `patience` seconds.
+def wait(flight: "Future[Outcome]", patience: float = PATIENCE) -> Outcome:
+    """Wait for a flight to land, at most `patience` seconds, and return its outcome.
 
     Raises:
-        TemporarilyUnavailable: it does not.
+        TemporarilyUnavailable: it does not land.
     """
     try:
-        flight.result(patience)
+        return flight.result(patience)
     except WaitTimeout:
         raise _stuck() from None
 
 
-async def wait_async(flight: "Future[None]", patience: float = PATIENCE) -> None:
+async def wait_async(flight: "Future[Outcome]", patience: float = PATIENCE) -> Outcome:
     """Do what `wait` does without blocking the loop: asyncio's, or trio's where trio runs it."""
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_run():
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await asyncio.wrap_future(flight)
-    else:
-        landed, token = trio.Event(), trio.lowlevel.current_trio_token()
-
-        def land(_: object) -> None:
-            with suppress(trio.RunFinishedError):  # the waiter gave up, and its loop has ended
-                token.run_sync_soon(landed.set)
-
-        flight.add_done_callback(land)
-        with trio.move_on_after(patience):
-            await landed.wait()
-    if not flight.done():
+                return await asyncio.wrap_future(flight)
         raise _stuck()
+    landed, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def land(_: object) -> None:
+        with suppress(trio.RunFinishedError):  # the waiter gave up, and its loop has ended
+            token.run_sync_soon(landed.set)
+
+    flight.add_done_callback(land)
+    with trio.move_on_after(patience):
+        await landed.wait()
+        return flight.result(0)
+    raise _stuck()
 
 
 def _stuck() -> TemporarilyUnavailable:

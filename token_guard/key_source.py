@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from .algorithms import Algorithm
-from .discovery import MisconfiguredError, metadata_urls, read_metadata
+from .discovery import MisconfiguredError
 from .errors import ConfigurationError, InvalidToken, Reason, shown
 from .fetch import Fetcher, FetchFailedError, FetchProblem
 from .flights import FLIGHT_TIMEOUT, FetchThread, fork_aware, wait, wait_async
@@ -236,18 +236,9 @@ class FetchedKeys:
 
     async def _discover(self, fetcher: Fetcher) -> str:
         """Return the `jwks_uri`: of today's metadata, or of the last good one where none can be had."""
-        given = self._issuer.metadata_url
-        problems = []
-        for url in (given,) if given else metadata_urls(self._issuer.url):
-            try:
-                document = await fetcher.get(url)
-            except FetchFailedError as error:
-                problems.append(error)
-                if error.problem is FetchProblem.UNAVAILABLE:
-                    break
-            else:
-                return read_metadata(document.content, issuer=self._issuer.url, url=url)
-        if self._jwks_uri is not None:
+        try:
+            return await fetcher.endpoint(self._issuer, "jwks_uri")
+        except FetchFailedError:
+            if self._jwks_uri is None:
+                raise
             return self._jwks_uri
-        last = problems[-1]
-        raise FetchFailedError(last.problem, "; ".join(map(str, problems)), retry_after=last.retry_after)

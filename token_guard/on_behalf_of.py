@@ -30,7 +30,7 @@ from .exchange import (
     read_answer,
     target,
 )
-from .fetch import FetchFailedError, Fetcher
+from .fetch import Fetcher, FetchFailedError
 from .flights import FetchThread, fork_aware, wait, wait_async
 from .issuer import Issuer
 from .request import current_cell
@@ -70,7 +70,8 @@ class _TokenAuth(httpx.Auth):
         self._clock = clock
         self._thread = FetchThread(transport)
         self._granted: cachetools.LRUCache[Hashable, GrantedToken] = cachetools.LRUCache(MAX_TOKENS_KEPT)
-        self.forget_flights()
+        self._lock = threading.Lock()
+        self._flights: dict[Hashable, Future[GrantedToken]] = {}
         fork_aware.add(self)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -79,8 +80,7 @@ class _TokenAuth(httpx.Auth):
         for attempt in (1, 2):
             answer = self._ask(errand)
             if isinstance(answer, Future):
-                wait(answer)
-                answer = answer.result(0)
+                answer = wait(answer)
             request.headers["Authorization"] = f"Bearer {answer.raw_token}"
             response = yield request
             if not self._is_worth_another(attempt, request, response, errand, answer):
@@ -92,8 +92,7 @@ class _TokenAuth(httpx.Auth):
         for attempt in (1, 2):
             answer = self._ask(errand)
             if isinstance(answer, Future):
-                await wait_async(answer)
-                answer = answer.result(0)
+                answer = await wait_async(answer)
             request.headers["Authorization"] = f"Bearer {answer.raw_token}"
             response = yield request
             if not self._is_worth_another(attempt, request, response, errand, answer):
@@ -104,9 +103,9 @@ class _TokenAuth(httpx.Auth):
         self._thread.close()
 
     def forget_flights(self) -> None:
-        """Begin without flights: at first, and in a forked child, which has neither the thread nor a sound lock."""
+        """Begin anew in a forked child, which has neither the flights' thread nor a sound lock."""
         self._lock = threading.Lock()
-        self._flights: dict[Hashable, Future[GrantedToken]] = {}
+        self._flights = {}
 
     def _errand(self) -> _Errand:
         """Return what this request needs."""

@@ -16,7 +16,7 @@ from .access_token import AccessToken
 from .algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm
 from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
-from .claims import ClaimPolicy, access_token, check_claims
+from .claims import ClaimPolicy, access_token, check_audience, check_claims
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
 from .issuer import Issuer, Profile, string_set
 from .jws import UnverifiedToken, read_unverified
@@ -155,6 +155,19 @@ class ResourceServer:
     async def authenticate_async(self, request: RequestView) -> AccessToken:
         """Do what `authenticate` does, without blocking the event loop while keys are fetched."""
         return await self.validate_async(bearer_token(request.headers))
+
+    def check_own(self, token: AccessToken) -> None:
+        """Check that `token` was issued by one of our issuers for this API. For a token that some guard has validated.
+
+        Does NOT validate the token.
+
+        Raises:
+            InvalidToken: `wrong_issuer` or `wrong_audience`.
+        """
+        trusted = self._trusted.get(token.issuer)
+        if trusted is None:
+            raise _untrusted(token.claims, self._trusted)
+        check_audience(token.audience, trusted.policy)
 
     def challenge(self, error: Refusal) -> Answer:
         """Return the HTTP answer that a refusal demands: status, headers and JSON body (RFC 6750 3)."""

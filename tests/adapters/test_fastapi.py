@@ -191,7 +191,7 @@ def add_endpoints(app: FastAPI, before: Any) -> None:
             raise HTTPException(418) from error
         return "not reached"
 
-    @app.get("/streamed", dependencies=[before])
+    @app.get("/streamed", dependencies=[before], response_model=None)
     @requires_scope("delete:contacts")
     async def streamed(token: ReaderToken) -> AsyncIterator[str]:
         yield "not reached"
@@ -341,7 +341,7 @@ async def test_middleware_alone_guards_endpoints() -> None:
     async def decorated() -> str:
         raise AssertionError("not reached")
 
-    @app.get("/streamed")
+    @app.get("/streamed", response_model=None)
     @requires_scope("delete:contacts")
     async def streamed() -> AsyncIterator[str]:
         yield "not reached"
