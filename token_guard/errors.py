@@ -47,6 +47,7 @@ class Reason(StrEnum):
     KEYS_UNAVAILABLE = "keys_unavailable"
     ISSUER_MISCONFIGURED = "issuer_misconfigured"
     REVOCATION_UNAVAILABLE = "revocation_unavailable"
+    TOKEN_UNAVAILABLE = "token_unavailable"
 
 
 _NOT_ACCEPTED = "The access token is not accepted by this API"

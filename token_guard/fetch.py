@@ -6,6 +6,9 @@ is fetched for the first time. Runs on the fetch thread's event loop and knows n
 
 import asyncio
 import re
+import socket
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -48,6 +51,36 @@ class Document:
     max_age: float | None
 
 
+class FetchLoop(asyncio.SelectorEventLoop):
+    """An event loop that looks names up on daemon threads.
+
+    asyncio's own threads are waited for when the interpreter ends, however long a name server hangs.
+    """
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """Do what `socket.getaddrinfo` does, without blocking the loop."""
+        answer: Future[Any] = Future()
+        answer.set_running_or_notify_cancel()  # whoever gives up waiting does not cancel the look-up
+
+        def look_up() -> None:
+            try:
+                answer.set_result(socket.getaddrinfo(host, port, family, type, proto, flags))
+            except Exception as error:  # noqa: BLE001  # handed on to whoever waits
+                answer.set_exception(error)
+
+        threading.Thread(target=look_up, name="token-guard-names", daemon=True).start()
+        return await asyncio.wrap_future(answer, loop=self)
+
+
 class Fetcher:
     """One HTTP client on one event loop. Not for other loops or threads."""
 
@@ -68,9 +101,7 @@ class Fetcher:
         Raises:
             FetchFailedError: the address is not allowed, or no JSON came within the limits.
         """
-        status, headers, body = await self._ask("GET", url)
-        if status != 200:
-            raise _absent(f"{url} answered {status}; redirects are not followed")
+        _, headers, body = await self._ask("GET", url)
         max_age = _MAX_AGE.search(headers.get("Cache-Control", ""))
         try:
             return Document(read_document(body), float(max_age[1]) if max_age else None)
@@ -97,7 +128,7 @@ class Fetcher:
         last = problems[-1]
         raise FetchFailedError(last.problem, "; ".join(map(str, problems)), retry_after=last.retry_after)
 
-    async def post(self, url: str, form: list[tuple[str, str]], headers: dict[str, str]) -> tuple[int, Any]:
+    async def post(self, url: str, form: tuple[tuple[str, str], ...], headers: dict[str, str]) -> tuple[int, Any]:
         """Return the status and the JSON document that `url` answers to a form; None where it is not JSON.
 
         Does NOT judge either of them.
@@ -135,6 +166,8 @@ class Fetcher:
                 wait = response.headers.get("Retry-After", "")
                 retry_after = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 0
                 raise _unavailable(f"{url} answered {response.status_code}", retry_after=retry_after)
+            if method == "GET" and response.status_code != 200:  # whatever its body is: it is not read
+                raise _absent(f"{url} answered {response.status_code}; redirects are not followed")
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise _unavailable(f"{url} answered with a compressed body, which was not asked for")
             body = bytearray()

@@ -17,7 +17,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import TemporarilyUnavailable
-from .fetch import Fetcher
+from .fetch import Fetcher, FetchLoop
 
 if TYPE_CHECKING:
     import httpx
@@ -59,8 +59,16 @@ class FetchThread:
         """
         with self._lock:
             if self._loop is None:
-                loop = asyncio.new_event_loop()
-                threading.Thread(target=_run_until_stopped, args=(loop,), name="token-guard-fetch", daemon=True).start()
+                loop = FetchLoop()
+                thread = threading.Thread(
+                    target=_run_until_stopped, args=(loop,), name="token-guard-fetch", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError:
+                    errand.close()
+                    loop.close()
+                    raise
                 self._loop = loop
                 self._finalizer = weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
             # In an empty context: nothing of the request that happens to start a flight reaches it, neither its token

@@ -4,16 +4,19 @@ The shell around `exchange`: it reads the clock, keeps the tokens and starts the
 go through `fetch`, never through the caller's client. RFC 8693, RFC 6749 4.4.
 """
 
+import asyncio
 import hashlib
+import logging
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Hashable
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import cachetools
 import httpx
 
-from .access_token import AccessToken
 from .authorization import current_access_token
 from .discovery import MisconfiguredError
 from .errors import ConfigurationError, ExchangeRefused, TemporarilyUnavailable
@@ -23,270 +26,183 @@ from .exchange import (
     Flow,
     Form,
     GrantedToken,
-    check_endpoint,
+    Target,
     check_subject,
     client_credentials_form,
     exchange_form,
     read_answer,
-    target,
+    unavailable,
 )
 from .fetch import Fetcher, FetchFailedError
-from .flights import FetchThread, fork_aware, wait, wait_async
-from .issuer import Issuer
+from .flights import FLIGHT_TIMEOUT, FetchThread, fork_aware, wait, wait_async
+from .issuer import Issuer, check_https, string_set
 from .request import current_cell
 from .resource_server import ResourceServer
 
 EXPIRY_MARGIN = 30.0  # seconds; a token is not used in the last moments of its life
 MAX_TOKENS_KEPT = 1_000
-MAX_ACTORS = 4  # how many actors a subject token may have behind it: an issuer of ours may refuse a fifth
+MAX_ACTORS = 3  # behind a subject token; the hosted service refuses one that has four
+
+_log = logging.getLogger("token_guard")
 
 
-class _Errand:
-    """One token that is needed: who grants it, what is asked, and until when the answer may be kept."""
+@dataclass(frozen=True)
+class _Need:
+    """A token that is needed: under which key it is kept and until when at most, who grants it, what is asked."""
 
-    __slots__ = ("exchanged", "form", "issuer", "key", "latest")
-
-    def __init__(self, key: Hashable, issuer: str, form: Form, *, exchanged: bool, latest: float) -> None:
-        self.key = key
-        self.issuer = issuer
-        self.form = form
-        self.exchanged = exchanged
-        self.latest = latest
+    key: Hashable
+    latest: float
+    issuer: str
+    form: Form = field(repr=False)
 
 
-class _TokenAuth(httpx.Auth):
-    """Sends a token that it gets from a token endpoint; one request there for all who wait for the same token."""
+class _Tokens:
+    """Keeps granted tokens and gets new ones: one flight for all who need the same token."""
 
     def __init__(
         self,
         client: Client,
-        *,
         token_endpoint: str | None,
         clock: Callable[[], float],
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self._client = client
-        self._token_endpoint = None if token_endpoint is None else check_endpoint(token_endpoint)
+        self._token_endpoint = token_endpoint
         self._clock = clock
         self._thread = FetchThread(transport)
-        self._granted: cachetools.LRUCache[Hashable, GrantedToken] = cachetools.LRUCache(MAX_TOKENS_KEPT)
-        self._lock = threading.Lock()
-        self._flights: dict[Hashable, Future[GrantedToken]] = {}
+        self.forget_flights()
         fork_aware.add(self)
 
-    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send the request with a token, and once more with a new one where the answer is 401. Called by httpx."""
-        errand = self._errand()
-        for attempt in (1, 2):
-            answer = self._ask(errand)
-            if isinstance(answer, Future):
-                answer = wait(answer)
-            request.headers["Authorization"] = f"Bearer {answer.raw_token}"
-            response = yield request
-            if not self._is_worth_another(attempt, request, response, errand, answer):
-                return
-
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Do what `sync_auth_flow` does, without blocking the event loop. Called by httpx."""
-        errand = self._errand()
-        for attempt in (1, 2):
-            answer = self._ask(errand)
-            if isinstance(answer, Future):
-                answer = await wait_async(answer)
-            request.headers["Authorization"] = f"Bearer {answer.raw_token}"
-            response = yield request
-            if not self._is_worth_another(attempt, request, response, errand, answer):
-                return
-
-    def close(self) -> None:
-        """End the fetch thread. A later request starts a new one."""
-        self._thread.close()
-
     def forget_flights(self) -> None:
-        """Begin anew in a forked child, which has neither the flights' thread nor a sound lock."""
+        """Begin anew: also in a forked child, which has neither the flights' thread nor a sound lock or cache."""
         self._lock = threading.Lock()
-        self._flights = {}
+        self._flights: dict[Hashable, Future[GrantedToken]] = {}
+        self._endpoints: dict[str, str] = {}
+        self._granted: cachetools.TLRUCache[Hashable, GrantedToken] = cachetools.TLRUCache(
+            MAX_TOKENS_KEPT, lambda _, granted, now: granted.expires_at - EXPIRY_MARGIN, self._clock
+        )
 
-    def _errand(self) -> _Errand:
-        """Return what this request needs."""
-        raise NotImplementedError
+    def ask(self, need: _Need) -> "Future[GrantedToken]":
+        """Return the flight that brings the token; one that has landed, where the token is held.
 
-    def _ask(self, errand: _Errand) -> "GrantedToken | Future[GrantedToken]":
+        Raises:
+            TemporarilyUnavailable: the flight cannot be started.
+        """
         with self._lock:
-            granted = self._granted.get(errand.key)
-            if granted is not None and self._clock() < granted.expires_at - EXPIRY_MARGIN:
-                return granted
-            flight = self._flights.get(errand.key)
-            if flight is None:
-                flight = self._flights[errand.key] = Future()
+            granted = self._granted.get(need.key)
+            flight = self._flights.get(need.key)
+            if granted is not None:
+                flight = Future()
+                flight.set_result(granted)
+            elif flight is None:
+                flight = Future()
                 flight.set_running_or_notify_cancel()  # a waiter that is cancelled must not cancel everybody's flight
                 try:
-                    self._thread.run(self._fly(errand, flight))
-                except RuntimeError as error:  # no thread can be started while the interpreter shuts down
-                    del self._flights[errand.key]
-                    raise TemporarilyUnavailable(detail=f"the fetch thread cannot be started: {error}") from None
+                    self._thread.run(self._fly(need, flight))
+                except RuntimeError as error:  # no thread can be started, or the interpreter shuts down
+                    raise unavailable(f"the fetch thread cannot be started: {error}") from None
+                self._flights[need.key] = flight
             return flight
 
-    def _is_worth_another(
-        self, attempt: int, request: httpx.Request, response: httpx.Response, errand: _Errand, used: GrantedToken
-    ) -> bool:
-        if response.status_code != httpx.codes.UNAUTHORIZED:
-            return False
+    def drop(self, need: _Need, refused: GrantedToken) -> None:
+        """Keep a token no longer that an API has refused; a newer one stays."""
         with self._lock:
-            if self._granted.get(errand.key) is used:
-                del self._granted[errand.key]
-        return attempt == 1 and isinstance(request.stream, httpx.ByteStream)  # a streamed body is gone
+            if self._granted.get(need.key) is refused:
+                del self._granted[need.key]
 
-    async def _fly(self, errand: _Errand, flight: "Future[GrantedToken]") -> None:
-        outcome: GrantedToken | Exception = TemporarilyUnavailable(detail="the request for a token was abandoned")
+    def close(self) -> None:
+        self._thread.close()
+
+    async def _fly(self, need: _Need, flight: "Future[GrantedToken]") -> None:
+        outcome: GrantedToken | Exception = unavailable("the request for a token was abandoned")
         try:
-            outcome = await self._fetch(self._thread.fetcher(), errand)
-        except FetchFailedError as error:
-            outcome = TemporarilyUnavailable(detail=str(error), retry_after=error.retry_after)
+            async with asyncio.timeout(FLIGHT_TIMEOUT):
+                outcome = await self._fetch(self._thread.fetcher(), need)
+        except ExchangeRefused as error:
+            outcome = error
         except MisconfiguredError as error:
             outcome = ConfigurationError(str(error))
-        except (ExchangeRefused, TemporarilyUnavailable) as error:
+        except FetchFailedError as error:
+            outcome = unavailable(str(error), error.retry_after)
+        except TemporarilyUnavailable as error:
             outcome = error
+        except TimeoutError:
+            outcome = unavailable(f"{need.issuer} took longer than {FLIGHT_TIMEOUT:.0f} s")
         except Exception as error:  # noqa: BLE001  # a transport of the user's may raise anything
-            outcome = TemporarilyUnavailable(detail=f"the transport raised {type(error).__name__}")
+            outcome = unavailable(f"the transport raised {type(error).__name__}")
         finally:
             with self._lock:
-                self._flights.pop(errand.key, None)
+                self._flights.pop(need.key, None)
                 if isinstance(outcome, GrantedToken):
-                    self._granted[errand.key] = outcome
+                    self._granted[need.key] = outcome
+                elif not isinstance(outcome, ExchangeRefused):
+                    self._endpoints.pop(need.issuer, None)  # it may have moved
             if isinstance(outcome, GrantedToken):
                 flight.set_result(outcome)
             else:
-                flight.set_exception(outcome)
+                # Without its traceback: the frames of this flight hold tokens and secrets.
+                flight.set_exception(outcome.with_traceback(None))
 
-    async def _fetch(self, fetcher: Fetcher, errand: _Errand) -> GrantedToken:
-        endpoint = self._token_endpoint or await fetcher.endpoint(Issuer(errand.issuer), "token_endpoint")
-        form = list(errand.form)
-        headers = self._client.authenticate(form, issuer=errand.issuer, now=self._clock())
-        status, document = await fetcher.post(endpoint, form, headers)
-        granted = read_answer(status, document, exchanged=errand.exchanged, now=self._clock())
-        return GrantedToken(granted.raw_token, min(granted.expires_at, errand.latest), granted.scope)
+    async def _fetch(self, fetcher: Fetcher, need: _Need) -> GrantedToken:
+        endpoint = self._token_endpoint or self._endpoints.get(need.issuer)
+        if endpoint is None:
+            endpoint = await fetcher.endpoint(Issuer(need.issuer), "token_endpoint")
+            self._endpoints[need.issuer] = endpoint
+        fields, headers = self._client.authenticate(need.issuer, self._clock())
+        status, document = await fetcher.post(endpoint, (*need.form, *fields), headers)
+        granted = read_answer(status, document, need.form, self._clock())
+        if granted.lacks:
+            _log.warning("%s granted a token without the scopes %s", endpoint, " ".join(granted.lacks))
+        return replace(granted, expires_at=min(granted.expires_at, need.latest))
 
 
-class ClientCredentials(_TokenAuth):
-    """Calls another API as this service itself (RFC 6749 4.4): `httpx.Client(auth=ClientCredentials(...))`.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _TokenAuth(httpx.Auth):
+    """Sends a token from a token endpoint with each request, and once more a new one where the answer is 401."""
 
-    `issuer` grants the token; its token endpoint is found by discovery where it is not given. The client authenticates
-    with `client_secret` (`client_authentication` "basic" or "post") or with `private_key` (private_key_jwt; PEM,
-    `key_id`, `algorithm`). One of `audience`, `resource` and `scopes` says what the token is for.
+    client_id: str
+    client_secret: str | None = field(default=None, repr=False)
+    private_key: str | bytes | None = field(default=None, repr=False)
+    key_id: str | None = None
+    algorithm: str = "RS256"
+    client_authentication: Authentication | None = None
+    audience: str | None = None
+    resource: str | Collection[str] = ()
+    scopes: str | Collection[str] = ()
+    token_endpoint: str | None = None
+    clock: Callable[[], float] = field(default=time.time, repr=False)
+    transport: httpx.AsyncBaseTransport | None = field(default=None, repr=False)
 
-    Does NOT look into the token. Times are in seconds.
-
-    Raises:
-        ConfigurationError: a setting is missing, wrong, or contradicts another.
-        ExchangeRefused, TemporarilyUnavailable: when a request is sent, and no token can be had for it.
-    """
-
-    def __init__(
-        self,
-        *,
-        issuer: str,
-        client_id: str,
-        client_secret: str | None = None,
-        private_key: str | bytes | None = None,
-        key_id: str | None = None,
-        algorithm: str = "RS256",
-        client_authentication: Authentication | None = None,
-        audience: str | None = None,
-        resource: str | Collection[str] = (),
-        scopes: str | Collection[str] = (),
-        token_endpoint: str | None = None,
-        clock: Callable[[], float] = time.time,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __post_init__(self) -> None:
         client = Client(
-            client_id=client_id,
-            secret=client_secret,
-            private_key=private_key,
-            key_id=key_id,
-            algorithm=algorithm,
-            authentication=client_authentication,
+            client_id=self.client_id,
+            secret=self.client_secret,
+            private_key=self.private_key,
+            key_id=self.key_id,
+            algorithm=self.algorithm,
+            authentication=self.client_authentication,
         )
-        super().__init__(client, token_endpoint=token_endpoint, clock=clock, transport=transport)
-        form = client_credentials_form(target(audience, resource, scopes))
-        self._needed = _Errand(None, Issuer(issuer).url, form, exchanged=False, latest=float("inf"))
+        if self.token_endpoint is not None:
+            check_https("token_endpoint", self.token_endpoint)
+        self._set("_target", Target(audience=self.audience, resource=self.resource, scopes=self.scopes))
+        self._set("_tokens", _Tokens(client, self.token_endpoint, self.clock, self.transport))
 
-    def _errand(self) -> _Errand:
-        return self._needed
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Give the request its token. Called by httpx."""
+        need = self._need()
+        granted = wait(self._tokens.ask(need))
+        response = yield _bearing(request, granted)
+        if self._is_worth_another(request, response, need, granted):
+            yield _bearing(request, wait(self._tokens.ask(need)))
 
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Do what `sync_auth_flow` does, without blocking the event loop. Called by httpx."""
+        need = self._need()
+        granted = await wait_async(self._tokens.ask(need))
+        response = yield _bearing(request, granted)
+        if self._is_worth_another(request, response, need, granted):
+            yield _bearing(request, await wait_async(self._tokens.ask(need)))
 
-class OnBehalfOf(_TokenAuth):
-    """Calls another API on behalf of the user of the current request: `httpx.Client(auth=OnBehalfOf(...))`.
-
-    Inside a guarded handler the request's own token is exchanged for one that is meant for the other API (RFC 8693);
-    it is never forwarded. `resource_server` is this API: a token that was not issued for it is not exchanged. The
-    issuer of that token is asked, at its discovered token endpoint where none is given. `scopes` are the least that the
-    call needs. `allowed_actors` and `max_actors` limit who may already be acting for the user. `flow="entra"` speaks
-    Entra ID's form of the grant. Client authentication and targets: as in `ClientCredentials`.
-
-    A token is kept for the subject token it was exchanged for, until shortly before the earlier of both ends.
-
-    Raises:
-        ConfigurationError: a setting is missing, wrong, or contradicts another; or no guard is around the caller.
-        MissingToken: the current request has no token.
-        ExchangeRefused, TemporarilyUnavailable: when a request is sent, and no token can be had for it.
-    """
-
-    def __init__(
-        self,
-        resource_server: ResourceServer,
-        *,
-        client_id: str,
-        client_secret: str | None = None,
-        private_key: str | bytes | None = None,
-        key_id: str | None = None,
-        algorithm: str = "RS256",
-        client_authentication: Authentication | None = None,
-        audience: str | None = None,
-        resource: str | Collection[str] = (),
-        scopes: str | Collection[str] = (),
-        token_endpoint: str | None = None,
-        flow: Flow = "rfc8693",
-        allowed_actors: Collection[str] | None = None,
-        max_actors: int = MAX_ACTORS,
-        clock: Callable[[], float] = time.time,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        client = Client(
-            client_id=client_id,
-            secret=client_secret,
-            private_key=private_key,
-            key_id=key_id,
-            algorithm=algorithm,
-            authentication=client_authentication,
-        )
-        super().__init__(client, token_endpoint=token_endpoint, clock=clock, transport=transport)
-        if flow not in ("rfc8693", "entra"):
-            raise ConfigurationError(f"flow must be 'rfc8693' or 'entra', not {flow!r}")
-        self._resource_server = resource_server
-        self._target = target(audience, resource, scopes)
-        self._flow: Flow = flow
-        self._allowed_actors = None if allowed_actors is None else frozenset(allowed_actors)
-        self._max_actors = max_actors
-
-    def _errand(self) -> _Errand:
-        token = current_access_token()
-        cell = current_cell.get()
-        raw_token = cell.raw_token if cell is not None else None
-        if raw_token is None:
-            raise ConfigurationError("the current request's token is not known: a guard must be around the caller")
-        self._resource_server.check_own(token)
-        check_subject(token, self._flow)
-        self._check_actors(token)
-        digest = hashlib.sha256(raw_token.encode()).digest()  # at rest there are digests alone (RFC 9700 4.9.3)
-        form = exchange_form(raw_token, self._target, self._flow)
-        return _Errand(digest, token.issuer, form, exchanged=self._flow == "rfc8693", latest=float(token.expires_at))
-
-    def _check_actors(self, token: AccessToken) -> None:
-        actors, actor = 0, token.actor
-        if actor is not None and self._allowed_actors is not None and actor.subject not in self._allowed_actors:
-            raise ExchangeRefused("invalid_grant", "the party that acts for the user may not cause another exchange")
-        while actor is not None:
-            actors, actor = actors + 1, actor.actor
-        if actors > self._max_actors:
-            raise ExchangeRefused("invalid_grant", f"{actors} parties act for the user already")
+    def close(self) -> None:
+        """End the thread that asks for tokens. A later request starts a new one."""
+        self._tokens.close()

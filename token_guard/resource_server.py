@@ -206,7 +206,7 @@ class ResourceServer:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **options: Any) -> "ResourceServer":
-        """Return a resource server made from the environment variables `TOKEN_GUARD_*`; `options` add what they lack.
+        """Return a resource server made from the environment variables `TOKEN_GUARD_*`; `options` are further arguments.
 
         Several issuers, audiences, algorithms or scope claims are separated by spaces.
 
