@@ -124,8 +124,8 @@ class RequestRejected(TokenGuardError):
 class InvalidRequest(RequestRejected):
     """The Authorization header cannot be read (RFC 6750 3.1)."""
 
-    status = 400
-    error = "invalid_request"
+    status: ClassVar[int] = 400
+    error: ClassVar[str | None] = "invalid_request"
 
     def __init__(self, *, detail: str = "") -> None:
         super().__init__(Reason.MALFORMED_REQUEST, detail=detail)
@@ -134,8 +134,8 @@ class InvalidRequest(RequestRejected):
 class MissingToken(RequestRejected):
     """No credentials, or none of a scheme that this API knows: a bare challenge (RFC 6750 3.1)."""
 
-    status = 401
-    error = None
+    status: ClassVar[int] = 401
+    error: ClassVar[str | None] = None
 
     def __init__(self, *, detail: str = "") -> None:
         super().__init__(Reason.MISSING_TOKEN, detail=detail)
@@ -144,15 +144,15 @@ class MissingToken(RequestRejected):
 class InvalidToken(RequestRejected):
     """The access token is not genuine, not current, or not meant for this API."""
 
-    status = 401
-    error = "invalid_token"
+    status: ClassVar[int] = 401
+    error: ClassVar[str | None] = "invalid_token"
 
 
 class InsufficientScope(RequestRejected):
     """The access token is good but too weak. `scope` names all scopes that the operation needs, space-separated."""
 
-    status = 403
-    error = "insufficient_scope"
+    status: ClassVar[int] = 403
+    error: ClassVar[str | None] = "insufficient_scope"
 
 
 def shown(value: object) -> str:

@@ -76,7 +76,7 @@ class Client:
             raise ConfigurationError("private_key_jwt needs an asymmetric algorithm, such as RS256 or ES256")
         try:
             self._assertion("", 0)
-        except Exception as error:  # the library for keys raises what it likes
+        except Exception as error:  # noqa: BLE001  # what it raises depends on the kind of key
             raise ConfigurationError(
                 f"private_key cannot sign with {self.algorithm} ({type(error).__name__}): give a private key in PEM"
                 " form, and the algorithm that it is for"
@@ -238,11 +238,10 @@ def check_subject(token: AccessToken, flow: Flow, allowed_actors: Collection[str
     """
     if flow == "entra" and (token.is_client or "scp" not in token.claims):
         raise ExchangeRefused("invalid_grant", "an application's own token cannot be used on behalf of a user")
-    actor = token.actor
-    if actor is not None and allowed_actors is not None:
-        if actor.subject not in allowed_actors or actor.issuer not in (None, token.issuer):
-            raise ExchangeRefused("invalid_grant", "who acts for the user now may not cause another exchange")
-    actors = 0
+    actors, actor = 0, token.actor
+    is_known = actor is None or (actor.subject in (allowed_actors or ()) and actor.issuer in (None, token.issuer))
+    if allowed_actors is not None and not is_known:
+        raise ExchangeRefused("invalid_grant", "who acts for the user now may not cause another exchange")
     while actor is not None:
         actors, actor = actors + 1, actor.actor
     if actors > max_actors:

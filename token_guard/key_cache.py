@@ -53,13 +53,13 @@ class KeyCache:
         self._policy = policy
         self._spread = spread
         self.keys: KeySet | None = None
-        self.generation = 0
+        self.generation: int = 0
         self.fetched_at: float | None = None
         self.last_error: str | None = None
-        self.misconfigured = False
-        self.retry_at = 0.0
-        self.flights = 0
-        self.in_flight = False
+        self.misconfigured: bool = False
+        self.retry_at: float = 0.0
+        self.flights: int = 0
+        self.in_flight: bool = False
         self._last_good_flight = 0
         self._failures = 0
         self._refresh_at = self._expires_at = self._unusable_at = 0.0

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cachetools
 import httpx
@@ -118,14 +118,12 @@ class _Tokens:
         try:
             async with asyncio.timeout(FLIGHT_TIMEOUT):
                 outcome = await self._fetch(self._thread.fetcher(), need)
-        except ExchangeRefused as error:
+        except (ExchangeRefused, TemporarilyUnavailable) as error:
             outcome = error
         except MisconfiguredError as error:
             outcome = ConfigurationError(str(error))
         except FetchFailedError as error:
             outcome = unavailable(str(error), error.retry_after)
-        except TemporarilyUnavailable as error:
-            outcome = error
         except TimeoutError:
             outcome = unavailable(f"{need.issuer} took longer than {FLIGHT_TIMEOUT:.0f} s")
         except Exception as error:  # noqa: BLE001  # a transport of the user's may raise anything
@@ -172,6 +170,8 @@ class _TokenAuth(httpx.Auth):
     token_endpoint: str | None = None
     clock: Callable[[], float] = field(default=time.time, repr=False)
     transport: httpx.AsyncBaseTransport | None = field(default=None, repr=False)
+    _target: Target = field(init=False, repr=False)
+    _tokens: _Tokens = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         client = Client(
@@ -184,8 +184,8 @@ class _TokenAuth(httpx.Auth):
         )
         if self.token_endpoint is not None:
             check_https("token_endpoint", self.token_endpoint)
-        self._set("_target", Target(audience=self.audience, resource=self.resource, scopes=self.scopes))
-        self._set("_tokens", _Tokens(client, self.token_endpoint, self.clock, self.transport))
+        object.__setattr__(self, "_target", Target(audience=self.audience, resource=self.resource, scopes=self.scopes))
+        object.__setattr__(self, "_tokens", _Tokens(client, self.token_endpoint, self.clock, self.transport))
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Give the request its token. Called by httpx."""
@@ -206,3 +206,91 @@ class _TokenAuth(httpx.Auth):
     def close(self) -> None:
         """End the thread that asks for tokens. A later request starts a new one."""
         self._tokens.close()
+
+    def _need(self) -> _Need:
+        """Return what this request needs."""
+        raise NotImplementedError
+
+    def _is_worth_another(
+        self, request: httpx.Request, response: httpx.Response, need: _Need, granted: GrantedToken
+    ) -> bool:
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            return False
+        self._tokens.drop(need, granted)
+        return isinstance(request.stream, httpx.ByteStream)  # a streamed body is gone
+
+
+def _bearing(request: httpx.Request, granted: GrantedToken) -> httpx.Request:
+    request.headers["Authorization"] = f"Bearer {granted.raw_token}"
+    return request
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClientCredentials(_TokenAuth):
+    """Calls another API as this service itself (RFC 6749 4.4): `httpx.Client(auth=ClientCredentials(...))`.
+
+    `issuer` grants the token; its token endpoint is found by discovery where it is not given. The client authenticates
+    with `client_secret` (`client_authentication` "basic" or "post") or with `private_key` (private_key_jwt; PEM,
+    `key_id`, `algorithm`). One of `audience`, `resource` and `scopes` says what the token is for.
+
+    A token is kept until shortly before its end. Where the API answers 401 it is dropped, and the request is sent once
+    more with a new one, unless its body was a stream. Does NOT look into the token. Times are in seconds.
+
+    Raises:
+        ConfigurationError: a setting is missing, wrong, or contradicts another.
+        ExchangeRefused, TemporarilyUnavailable: when a request is sent, and no token can be had for it.
+    """
+
+    issuer: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Issuer(self.issuer)
+
+    def _need(self) -> _Need:
+        return _Need(None, math.inf, self.issuer, client_credentials_form(self._target))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnBehalfOf(_TokenAuth):
+    """Calls another API on behalf of the user of the current request: `httpx.Client(auth=OnBehalfOf(...))`.
+
+    Inside a guarded handler the request's own token is exchanged for one that is meant for the other API (RFC 8693);
+    it is never forwarded. `resource_server` is this API: a token that was not issued for it is not exchanged. The
+    issuer of that token is asked, at its discovered token endpoint where none is given; so all issuers of the resource
+    server must be names of one authorization server, which knows this client. `scopes` are the least that the call
+    needs. `allowed_actors` and `max_actors` limit who may already be acting for the user. `flow="entra"` speaks
+    Entra ID's form of the grant. All else: as in `ClientCredentials`.
+
+    A token is kept for the subject token that it was exchanged for, until shortly before the earlier of both ends.
+
+    Raises:
+        ConfigurationError: a setting is missing, wrong, or contradicts another; or no guard is around the caller.
+        MissingToken: the current request has no token.
+        InvalidToken: the current request's token was issued for another API.
+        ExchangeRefused, TemporarilyUnavailable: when a request is sent, and no token can be had for it.
+    """
+
+    resource_server: ResourceServer = field(kw_only=False)
+    flow: Flow = "rfc8693"
+    allowed_actors: Collection[str] | None = None
+    max_actors: int = MAX_ACTORS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.resource_server, ResourceServer):
+            raise ConfigurationError(f"resource_server must be a ResourceServer, not {self.resource_server!r}")
+        if self.flow not in ("rfc8693", "entra"):
+            raise ConfigurationError(f"flow must be 'rfc8693' or 'entra', not {self.flow!r}")
+        if self.allowed_actors is not None:
+            object.__setattr__(self, "allowed_actors", frozenset(string_set("allowed_actors", self.allowed_actors)))
+
+    def _need(self) -> _Need:
+        token = current_access_token()
+        self.resource_server.check_own(token)
+        check_subject(token, self.flow, self.allowed_actors, self.max_actors)
+        cell = current_cell.get()
+        if cell is None or cell.raw_token is None:
+            raise ConfigurationError("the current request's token is not known: let a Guard decide about requests")
+        digest = hashlib.sha256(cell.raw_token.encode()).digest()  # at rest there are digests alone (RFC 9700 4.9.3)
+        return _Need(digest, token.expires_at, token.issuer, exchange_form(cell.raw_token, self._target, self.flow))

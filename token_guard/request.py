@@ -53,7 +53,7 @@ class RequestCell:
     __slots__ = ("access", "raw_token", "refusal", "render", "token")
 
     def __init__(self, render: Callable[[Refusal], Any]) -> None:
-        self.render = render
+        self.render: Callable[[Refusal], Any] = render
         self.access: Access | None = None
         self.token: AccessToken | None = None
         self.raw_token: str | None = None

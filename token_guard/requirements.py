@@ -149,7 +149,7 @@ def client(client_id: str) -> Requirement:
     return _Client(_check_text("client", client_id))
 
 
-user_only = _UserOnly()
+user_only: _UserOnly = _UserOnly()
 """Demand a token that was issued for a user: a client's own token is refused. `user_only` and `user_only()` are one."""
 
 

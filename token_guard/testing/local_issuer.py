@@ -79,7 +79,7 @@ class LocalIssuer:
     ) -> None:
         if dialect not in _DIALECTS:
             raise ValueError(f"dialect={dialect!r} is not one of {', '.join(_DIALECTS)}")
-        self.url = url
+        self.url: str = url
         self.custom_domain = custom_domain
         self.audience = audience
         self.dialect = dialect
@@ -87,7 +87,7 @@ class LocalIssuer:
         self.clock = clock
         self.clients: dict[str, Client] = {}
         self.keys: tuple[SigningKey, ...] = ()
-        self.key = self.add_key(algorithm)
+        self.key: SigningKey = self.add_key(algorithm)
         self._server: HttpServer | None = None
 
     # What it publishes.
