@@ -68,7 +68,7 @@ class RequestCell:
     def refuse(self, error: Refusal) -> Refusal:
         """Make `error` the answer to this request, whatever the application answers afterwards. The first one stays."""
         if self.refusal is None:
-            self.refusal = error
+            self.refusal = error.with_traceback(None)  # whose frames hold the cell, and with it the raw token
             level = logging.WARNING if isinstance(error, TemporarilyUnavailable) else logging.INFO
             _log.log(level, "request refused: %s", error, extra={"event": "request_refused", "reason": error.reason})
         return self.refusal

@@ -43,8 +43,8 @@ class ConnectionCell(RequestCell):
 
     def __init__(self, guard: Guard, scope: Scope) -> None:
         super().__init__(partial(_response, guard, scope))
-        self.guard = guard
-        self.scope = scope
+        self.guard: Guard = guard
+        self.scope: Scope = scope
 
     def refuse(self, error: Refusal) -> Refusal:
         """Make `error` the answer, and have Starlette give it where the error is raised.

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, AsyncExitStack
 from functools import lru_cache
 
 from fastapi.openapi.models import HTTPBearer
+from fastapi.openapi.models import SecurityBase as SecurityBaseModel
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
@@ -44,15 +45,15 @@ class AccessTokenSecurity(SecurityBase):
     """
 
     def __init__(self, resource_server: ResourceServer, *, scheme_name: str = "AccessToken") -> None:
-        self.model = HTTPBearer(bearerFormat="JWT")
-        self.scheme_name = scheme_name
+        self.model: SecurityBaseModel = HTTPBearer(bearerFormat="JWT")
+        self.scheme_name: str = scheme_name
         self._guard = Guard(resource_server)
 
     async def __call__(self, connection: HTTPConnection, security_scopes: SecurityScopes) -> AccessToken:
         """Return the access token. FastAPI calls this for every request."""
         cell = await self._decided(connection.scope)
         if cell.token is None:
-            cell.refuse(MissingToken(detail="the endpoint needs a token"))
+            cell.refuse(MissingToken(detail="the endpoint needs a token"))  # the first refusal stays, if there is one
         elif refusal := _all_of(*security_scopes.scopes).refusal(cell.token):
             cell.refuse(refusal)
         if cell.token is None or cell.refusal is not None:
@@ -99,7 +100,7 @@ class _Ending(AbstractContextManager["_Ending"]):
                 self._cell.refuse(error)
             self._refused = self._cell.refusal is not None  # a later refusal finds the response under way
         # What is no Exception, such as a cancellation, leaves nobody to answer.
-        if self._refused and not isinstance(error, _Refused) and (error is None or isinstance(error, Exception)):
+        if self._refused and (error is None or isinstance(error, Exception)):
             raise _Refused(self._cell) from None
 
 
@@ -117,4 +118,4 @@ def _enter(cell: ConnectionCell) -> None:
         earlier = stack.pop_all()
         stack.push(ending)
         stack.push_async_exit(earlier)
-    stack.callback(current_cell.reset, current_cell.set(cell))
+    scope["fastapi_inner_astack"].callback(current_cell.reset, current_cell.set(cell))

@@ -51,10 +51,10 @@ class TokenGuardMiddleware:
     a mounted application without the mount. With `allow_anonymous` a request without credentials gets in; a token that
     is sent is checked. Inside, `request.user.token` is the token and `request.auth.scopes` are its scopes.
 
-    A refused WebSocket gets the same response as a request where the server can send one before it accepts, otherwise
-    it is closed with code 1008. Browsers cannot send an Authorization header with a WebSocket, and a token anywhere
-    else is ignored: to serve them, let the path in through `public_paths` and judge a token that the first message
-    brings with `ResourceServer.validate_async`.
+    A WebSocket that is refused before it is accepted gets the same response as a request, where the server can send
+    one; otherwise, and afterwards, it is closed with code 1008. Browsers cannot send an Authorization header with a
+    WebSocket, and a token anywhere else is ignored. To serve them, let the path in through `public_paths` and judge the
+    token that the first message brings with `ResourceServer.validate_async`: a refusal that it raises closes, too.
 
     Does NOT check scopes: that is what `requires_scope` and `AccessToken.require` are for.
 
@@ -118,15 +118,15 @@ class _Exchange:
         """Pass a message of the application on, unless a refusal is the answer: then that, once, and nothing more."""
         if self._answered:
             return
-        stays_open = _BEGINNINGS.get(message["type"])
-        if stays_open is not None and self.open:
-            # A handler that answers while it handles our error, as Starlette's do, answers for us.
-            error = sys.exc_info()[1]
+        kind = message["type"]
+        if kind in _BEGINNINGS:
+            # An error page is sent while the error is handled: Starlette's handlers do so, and do not tell what it was.
+            error = sys.exc_info()[1] if kind == "http.response.start" else None
             refusal = self.refusal_for(None if error is self._outer_error else error)
             if refusal is not None:
                 await self.answer(refusal)
                 return
-            self.open = self._accepted = stays_open
+            self.open = self._accepted = _BEGINNINGS[kind]
         await self._send(message)
 
     def refusal_for(self, error: BaseException | None) -> Refusal | None:

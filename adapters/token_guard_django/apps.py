@@ -6,8 +6,8 @@ from django.apps import AppConfig, apps
 class TokenGuardConfig(AppConfig):
     """Registers what other applications look for."""
 
-    name = "token_guard_django"
-    verbose_name = "Token Guard"
+    name: str = "token_guard_django"
+    verbose_name: str = "Token Guard"
 
     def ready(self) -> None:
         from . import checks  # noqa: F401

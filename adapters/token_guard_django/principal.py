@@ -14,8 +14,11 @@ class TokenPrincipal:
     What it may do is in the token's scopes, which `requires_scope` checks.
     """
 
-    is_active = is_authenticated = True
-    is_anonymous = is_staff = is_superuser = False
+    is_active: bool = True
+    is_authenticated: bool = True
+    is_anonymous: bool = False
+    is_staff: bool = False
+    is_superuser: bool = False
 
     def __init__(self, access_token: AccessToken) -> None:
         self.access_token = access_token
@@ -25,7 +28,15 @@ class TokenPrincipal:
         """The token's subject; unique for its issuer alone."""
         return self.access_token.subject
 
-    id = username = pk
+    @property
+    def id(self) -> str | None:
+        """The same as `pk`."""
+        return self.pk
+
+    @property
+    def username(self) -> str | None:
+        """The same as `pk`."""
+        return self.pk
 
     def get_username(self) -> str:
         """Return the token's subject, or an empty string where it names nobody."""

@@ -63,7 +63,7 @@ class HasScope(SingleOperandHolder):
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Tell whether the token meets the requirements. If not, and if nothing else permits, our 403 is the answer."""
         cell = _decided_cell(request)
-        refusal = cell.refusal or self._refusal(cell.token)
+        refusal = self._refusal(cell.token)
         if refusal is not None:
             # Only the view knows whether the alternatives of `|` deny it as well: it then calls this.
             view.permission_denied = functools.partial(_deny, cell, refusal)  # type: ignore[method-assign]

@@ -2,8 +2,8 @@
 
 import http.client
 import logging
+import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -235,6 +235,17 @@ async def test_public_path_of_mounted_application_begins_after_mount() -> None:
     assert outcome(await fetch(gateway, "/api/apihealth")) == (401, "missing_token")
     assert outcome(await fetch(gateway, "/api/")) == (401, "missing_token")
     assert outcome(await fetch(gateway, "/api/api/health")) == (401, "missing_token")
+
+
+async def test_public_path_is_whole_where_root_path_is_no_part_of_it() -> None:
+    """A proxy may strip the root path: then the router sees the path as it is, and so does the guard."""
+
+    async def open_to_all(request: Request) -> Response:
+        return PlainTextResponse("open")
+
+    app = guarded(Route("/apidocs", open_to_all), public_paths=["/apidocs"])
+    start, _ = await messages(app, {**http_scope("/apidocs"), "root_path": "/api"})
+    assert start["status"] == 200
 
 
 async def test_anonymous_request_gets_in_where_allowed() -> None:
@@ -610,6 +621,20 @@ async def test_refusal_after_response_has_started_comes_too_late(catch: bool) ->
         assert caught.value.reason == "insufficient_scope"
 
 
+async def test_refusal_that_came_too_late_is_not_logged_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    """The log tells of refused requests, and of no other: an error after the response has started is just that."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        current_access_token()
+
+    caplog.set_level(logging.INFO, "token_guard")
+    with pytest.raises(MissingToken) as caught:
+        await messages(TokenGuardMiddleware(application, ORGANIZER, allow_anonymous=True), http_scope())
+    assert caught.value.reason == "missing_token"
+    assert caplog.records == []
+
+
 async def test_early_messages_do_not_begin_the_answer() -> None:
     """What a server may send ahead of a response, such as early hints, leaves the answer open."""
 
@@ -621,18 +646,20 @@ async def test_early_messages_do_not_begin_the_answer() -> None:
     assert [message.get("status") for message in sent] == [None, 403, None]
 
 
-async def test_handler_that_raised_by_hand_outside_of_guard_keeps_its_error() -> None:
-    """Answering a guarded request teaches the application nothing about its unguarded routes."""
+@pytest.mark.parametrize("handlers", [{}, {TokenGuardError: own_page}])
+async def test_unguarded_routes_keep_their_errors(handlers: dict[Any, Any]) -> None:
+    """What an application does with our errors outside of a guard stays as it was, also after a refusal elsewhere."""
+    guarded_part = TokenGuardMiddleware(Starlette(routes=[Route("/", subject)]), ORGANIZER)
     app = Starlette(
-        routes=[
-            Mount("/guarded", TokenGuardMiddleware(Starlette(routes=[Route("/", require_by_hand)]), ORGANIZER)),
-            Route("/by-hand", validate_by_hand),
-        ]
+        routes=[Mount("/guarded", guarded_part), Route("/by-hand", validate_by_hand)], exception_handlers=handlers
     )
     assert outcome(await fetch(app, "/guarded/", JUNK)) == (401, "malformed")
-    with pytest.raises(InvalidToken) as caught:
-        await fetch(app, "/by-hand")
-    assert caught.value.reason == "malformed"
+    if handlers:
+        assert (await fetch(app, "/by-hand")).text == OWN_PAGE
+    else:
+        with pytest.raises(InvalidToken) as caught:
+            await fetch(app, "/by-hand")
+        assert caught.value.reason == "malformed"
 
 
 # Guards within guards
@@ -853,26 +880,51 @@ async def test_refusal_after_websocket_was_closed_comes_too_late() -> None:
     assert caught.value.reason == "insufficient_scope"
 
 
+async def judge_first_message(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        token = await ORGANIZER.validate_async(await websocket.receive_text())
+    except InvalidToken:
+        await websocket.send_text("log in again")
+        token = await ORGANIZER.validate_async(await websocket.receive_text())
+    await websocket.send_text(str(token.subject))
+    await websocket.close()
+
+
+def test_browser_brings_its_token_in_a_message() -> None:
+    """On a public path a handler may judge a token itself and handle its refusal; what it raises closes with 1008."""
+    client = TestClient(guarded(WebSocketRoute("/", judge_first_message), public_paths=["/"]))
+    with client.websocket_connect("/") as websocket:
+        websocket.send_text("junk")
+        assert websocket.receive_text() == "log in again"
+        websocket.send_text(ISSUER.token(subject="reader"))
+        assert websocket.receive_text() == "reader"
+    with client.websocket_connect("/") as websocket:
+        websocket.send_text("junk")
+        assert websocket.receive_text() == "log in again"
+        websocket.send_text("junk")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            websocket.receive_text()
+    assert closed.value.code == 1008
+
+
 # Real servers and trackers
 
 
 @contextmanager
 def served(app: ASGIApp) -> Iterator[http.client.HTTPConnection]:
     """Serve an application with uvicorn on a free loopback port, and connect to it."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        yield connection
-        connection.close()
-    finally:
-        server.should_exit = True
-        thread.join()
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="wsproto"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connection = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1], timeout=10)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield connection
+        finally:
+            connection.close()
+            server.should_exit = True
+            thread.join()
 
 
 HANDSHAKE = {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.http import JsonResponse
 from django.test import override_settings
 from django.urls import path
 from drf_spectacular.generators import SchemaGenerator
@@ -24,6 +25,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from token_guard import (
+    AccessToken,
     ChallengePolicy,
     InsufficientScope,
     MissingToken,
@@ -80,6 +82,12 @@ class Default(APIView):
         return describe(request)
 
     post = get
+
+
+class Early(Described):
+    def get_renderers(self) -> Any:
+        assert self.request.user.is_authenticated
+        return super().get_renderers()
 
 
 class ByHand(Described):
@@ -188,6 +196,7 @@ urlpatterns = [
     path("by_hand", ByHand.as_view()),
     path("own_object", OwnObject.as_view()),
     path("alone", Alone.as_view()),
+    path("early", Early.as_view()),
     path("fails", Fails.as_view()),
     path("open/described", Described.as_view()),
     path("authenticated", with_permission(IsAuthenticated)),
@@ -200,9 +209,18 @@ urlpatterns = [
 ]
 
 
+handled: list[int | None] = []
+
+
 def catch_everything(error: Exception, context: dict[str, Any]) -> Response:
     """A project's own exception handler, which makes a 500 of whatever it gets."""
+    handled.append(getattr(error, "status_code", None))
     return Response({"caught": type(error).__name__}, status=500)
+
+
+def catch_everything_in_django(error: Exception, context: dict[str, Any]) -> JsonResponse:
+    """The same with a response that REST framework does not render."""
+    return JsonResponse({"caught": type(error).__name__}, status=500)
 
 
 def ask(url: str, token: str | None = None, *, method: str = "GET", **headers: str) -> Any:
@@ -285,11 +303,41 @@ def test_answers_503_while_keys_are_unavailable(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.usefixtures("anyway")
 def test_exception_handler_of_project_does_not_change_refusal() -> None:
-    """A project may have its own exception handler for its own errors."""
+    """A project may have its own exception handler for its own errors; of ours it is told the status."""
+    handled.clear()
     with override_settings(REST_FRAMEWORK={"EXCEPTION_HANDLER": f"{__name__}.catch_everything"}):
-        assert is_answer_to(MissingToken(), ask("/described"))
         assert is_answer_to(lacking("read:contacts"), ask("/function", issuer.token("")))
         assert ask("/fails", issuer.token()).json() == {"caught": "RuntimeError"}
+    assert handled == [403, None]
+
+
+def test_middleware_corrects_any_exception_handler() -> None:
+    """With the middleware not even a handler that leaves REST framework changes a refusal."""
+    with override_settings(REST_FRAMEWORK={"EXCEPTION_HANDLER": f"{__name__}.catch_everything_in_django"}):
+        assert is_answer_to(lacking("read:contacts"), ask("/function", issuer.token("")))
+        assert is_answer_to(lacking("delete:contacts"), ask("/by_hand", issuer.token()))
+
+
+@pytest.mark.usefixtures("anyway")
+def test_refusal_before_content_negotiation_is_our_answer() -> None:
+    """A view may look at its user before it knows how to render."""
+    assert is_answer_to(MissingToken(), ask("/early"))
+    assert ask("/early", issuer.token()).status_code == 200
+
+
+@pytest.mark.usefixtures("anyway")
+def test_token_is_validated_once() -> None:
+    """Authentication and permission share one decision."""
+    seen = []
+
+    def is_revoked(token: AccessToken) -> bool:
+        seen.append(token)
+        return False
+
+    server = ResourceServer(issuer=issuer.url, audience="organize", jwks=issuer.jwks(), is_revoked=is_revoked)
+    with override_settings(TOKEN_GUARD={"RESOURCE_SERVER": server}):
+        assert ask("/function", issuer.token()).status_code == 200
+    assert len(seen) == 1
 
 
 @pytest.mark.usefixtures("anyway")
@@ -386,6 +434,7 @@ def test_has_scope_alone_asks_the_guard() -> None:
     """Without middleware and without AccessTokenAuthentication a view with HasScope is as closed as any."""
     with override_settings(MIDDLEWARE=[]):
         assert is_answer_to(MissingToken(), ask("/alone"))
+        assert ask("/alone", issuer.expired()).json()["reason"] == "expired"
         assert is_answer_to(lacking("read:contacts"), ask("/alone", issuer.token("")))
         assert ask("/alone", issuer.token()).status_code == 200
 

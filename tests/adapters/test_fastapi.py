@@ -70,6 +70,32 @@ async def fetch(app: ASGIApp, path: str, headers: Any = None, method: str = "GET
         return await client.request(method, path, headers=headers, **options)
 
 
+CONNECTION: Scope = {
+    "asgi": {"version": "3.0"},
+    "http_version": "1.1",
+    "scheme": "http",
+    "path": "/",
+    "root_path": "",
+    "query_string": b"",
+    "headers": [],
+}
+
+
+async def messages(app: ASGIApp, scope: Scope, *received: Message) -> list[Message]:
+    """Return what the application sends, message by message."""
+    sent: list[Message] = []
+    waiting = list(received)
+
+    async def receive() -> Message:
+        return waiting.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
 def outcome(response: Any) -> tuple[int, str | None]:
     """Return the status of a response, and the reason if it is one of our refusals."""
     is_ours = response.headers.get("Cache-Control") == "no-store"
@@ -214,7 +240,7 @@ WAYS: dict[str, tuple[str, dict[str, str], tuple[int, str]]] = {
 }
 
 
-def own_page(request: Request, error: Exception) -> PlainTextResponse:
+async def own_page(request: Request, error: Exception) -> PlainTextResponse:
     return PlainTextResponse(OWN_PAGE, 500)
 
 
@@ -289,6 +315,18 @@ async def test_error_of_endpoint_stays_its_own(place: Any) -> None:
     assert (await fetch(guarded, "/teapot", READER)).json() == {"detail": OWN_PAGE}
     with pytest.raises(LookupError, match="on purpose"):
         await fetch(guarded, "/fails", READER)
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_uncaught_refusal_is_an_answer(place: Any) -> None:
+    """A refusal that the cell does not know, such as that of another token, is answered when it leaves."""
+    app = FastAPI(exception_handlers={Exception: own_page})
+
+    @app.get("/")
+    def endpoint(token: AnyToken) -> None:
+        ORGANIZER.validate("junk")
+
+    assert outcome(await fetch(place(app), "/", READER)) == (401, "malformed")
 
 
 async def test_refusal_is_the_same_alone_and_behind_middleware() -> None:
@@ -466,34 +504,9 @@ async def test_head_refusal_has_no_body() -> None:
     async def endpoint(token: ReaderToken) -> str:
         return "in"
 
-    answers = []
-    for method in ("GET", "HEAD"):
-        sent: list[Message] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Message, sent: list[Message] = sent) -> None:
-            sent.append(message)
-
-        await app(http_scope(method), receive, send)
-        answers.append(sent)
-    assert answers[0][0] == answers[1][0]
-    assert [answer[1]["body"] for answer in answers] == [b'{"reason": "missing_token"}', b""]
-
-
-def http_scope(method: str) -> Scope:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": "/",
-        "root_path": "",
-        "query_string": b"",
-        "headers": [],
-    }
+    got, head = [await messages(app, {**CONNECTION, "type": "http", "method": method}) for method in ("GET", "HEAD")]
+    assert got[0] == head[0]
+    assert [got[1]["body"], head[1]["body"]] == [b'{"reason": "missing_token"}', b""]
 
 
 async def test_answers_503_while_keys_are_unavailable() -> None:
@@ -733,12 +746,12 @@ def test_accepted_websocket_is_closed(place: Any) -> None:
     assert closed.value.code == 1008
 
 
-def test_closed_websocket_stays_closed() -> None:
+async def test_closed_websocket_stays_closed() -> None:
     """There is nobody to tell any more."""
-    connect = TestClient(chatting()).websocket_connect("/after-close", headers=READER)
-    with connect as websocket, pytest.raises(WebSocketDisconnect) as closed:
-        websocket.receive_text()
-    assert closed.value.code == 4000
+    scope = {**CONNECTION, "type": "websocket", "path": "/after-close", "subprotocols": []}
+    authorization = [(b"authorization", READER["Authorization"].encode())]
+    sent = await messages(chatting(), {**scope, "headers": authorization}, {"type": "websocket.connect"})
+    assert [message.get("code") for message in sent] == [None, 4000]
 
 
 # What it tells of itself

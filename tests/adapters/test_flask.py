@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-import sentry_sdk
 from a2wsgi import WSGIMiddleware
 from flask import (
     Blueprint,
@@ -22,14 +21,13 @@ from flask import (
     stream_with_context,
 )
 from flask.views import MethodView, View
-from sentry_sdk.envelope import Envelope
 from sentry_sdk.integrations.flask import FlaskIntegration
-from sentry_sdk.transport import Transport
 from starlette.testclient import TestClient
 from waitress import wasyncore
 from waitress.server import create_server
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from tests.adapters.applications.error_tracker import recorded_errors
 from token_guard import (
     ChallengePolicy,
     ConfigurationError,
@@ -465,44 +463,17 @@ def test_refusal_is_an_ordinary_answer(mode: str, caught: tuple[Any, ...], caplo
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-class Events(Transport):
-    """Records in memory what would be sent to the error tracker."""
-
-    def __init__(self, options: Any = None) -> None:
-        super().__init__(options)
-        self.errors: list[str] = []
-
-    def capture_envelope(self, envelope: Envelope) -> None:
-        event = envelope.get_event()
-        if event is not None:
-            self.errors.append(str(event))
-
-
-@pytest.fixture
-def events() -> Iterator[Events]:
-    """Run the error tracker's SDK, its tracing too, with events kept in memory."""
-    transport = Events()
-    sentry_sdk.init(
-        "https://key@tracker.example/1",
-        transport=transport,
-        integrations=[FlaskIntegration()],
-        auto_enabling_integrations=False,
-        traces_sample_rate=1.0,
-    )
-    yield transport
-    sentry_sdk.get_global_scope().set_client(None)
-
-
-def test_error_tracker_sees_no_refusal(events: Events) -> None:
+def test_error_tracker_sees_no_refusal() -> None:
     """A refusal is no event for the error tracker's integration; a view that fails on its own is one."""
-    application = Application()
-    application.app.add_url_rule("/fails", view_func=fail)
-    client = application.app.test_client()
-    for path, (headers, _, _) in WAYS.items():
-        client.get(path, headers=headers)
-    assert events.errors == []
-    assert client.get("/fails", headers=READER).status_code == 500
-    assert ["LookupError" in error for error in events.errors] == [True]
+    with recorded_errors(FlaskIntegration()) as errors:
+        application = Application()
+        application.app.add_url_rule("/fails", view_func=fail)
+        client = application.app.test_client()
+        for path, (headers, _, _) in WAYS.items():
+            client.get(path, headers=headers)
+        assert errors == []
+        assert client.get("/fails", headers=READER).status_code == 500
+        assert ["LookupError" in str(error) for error in errors] == [True]
 
 
 @pytest.mark.parametrize("debug", [False, True])
