@@ -113,7 +113,7 @@ def _answer_late_refusals(handle_exception: Callable[..., Any], *arguments: Any)
     if cell is None or not isinstance(error, Refusal):
         return handle_exception(*arguments)
     finalize_request: Callable[..., Response] = current_app.finalize_request
-    return finalize_request(*context, cell.render(cell.refuse(error)), from_error_handler=True)
+    return finalize_request(*context, cell.render(cell.refuse(error)))
 
 
 def _replace_response(process_response: Callable[..., Response], *arguments: Any) -> Response:

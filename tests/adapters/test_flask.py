@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import httpx
 import pytest
@@ -18,6 +18,7 @@ from flask import (
     g,
     got_request_exception,
     make_response,
+    send_file,
     stream_with_context,
 )
 from flask.views import MethodView, View
@@ -575,10 +576,13 @@ def test_makes_refusal_a_response_of_the_application() -> None:
 
     app = guarded()
     app.response_class = HouseResponse
-    app.after_request(HouseResponse.stamp)
-    refused = app.test_client().get("/")
-    assert outcome(refused) == (401, "missing_token")
-    assert refused.headers["X-House"] == "organizer"
+    app.after_request(lambda response: cast(HouseResponse, response).stamp())
+    app.add_url_rule("/", view_func=swallow)
+    client = app.test_client()
+    for headers, expected in (({}, (401, "missing_token")), (WRITER, (403, "insufficient_scope"))):
+        refused = client.get("/", headers=headers)
+        assert outcome(refused) == expected
+        assert refused.headers["X-House"] == "organizer"
 
 
 # The cell is put away on every path; a fixture looks after each test whether it was
@@ -698,6 +702,23 @@ def test_closes_streamed_body_that_nobody_reads() -> None:
     with app.test_client().head("/", headers=READER) as response:
         assert response.status_code == 200
     assert body.closed
+
+
+def test_leaves_files_to_the_server(tmp_path: Path) -> None:
+    """A file reaches the server as the wrapper that the server itself provided (PEP 3333, `wsgi.file_wrapper`)."""
+
+    class Wrapper:
+        def __init__(self, file: BinaryIO, size: int) -> None:
+            file.close()
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([])
+
+    (tmp_path / "contact.txt").write_text("Alice")
+    app = guarded()
+    app.add_url_rule("/", view_func=lambda: send_file(tmp_path / "contact.txt"))
+    environ = EnvironBuilder("/", headers=READER.items()).get_environ() | {"wsgi.file_wrapper": Wrapper}
+    assert isinstance(app(environ, lambda *_: lambda piece: None), Wrapper)
 
 
 def test_cell_stays_in_its_context() -> None:
