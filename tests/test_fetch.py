@@ -135,6 +135,7 @@ def test_tells_how_long_a_document_may_be_kept(
         (answer(status="400 Bad Request"), ABSENT),
         (answer(status="403 Forbidden"), ABSENT),
         (answer(status="404 Not Found"), ABSENT),
+        (answer(b"\x1f\x8b", "Content-Encoding: gzip", status="404 Not Found"), ABSENT),
         (answer(status="429 Too Many Requests"), UNAVAILABLE),
         (answer(status="500 Internal Server Error"), UNAVAILABLE),
         (answer(status="503 Service Unavailable"), UNAVAILABLE),
@@ -158,7 +159,7 @@ def test_tells_how_long_a_document_may_be_kept(
         (b"SSH-2.0-OpenSSH_9.6\r\n", UNAVAILABLE),
         (b"", UNAVAILABLE),
     ],
-    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else value.value,
+    ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else value.value,
 )
 def test_brings_nothing_but_json_within_the_limits(
     client: Client, serve: Callable[..., RawServer], response: bytes, problem: FetchProblem

@@ -225,7 +225,7 @@ async def test_thousands_of_tasks_cause_one_fetch(callers: int, time: Time, serv
     issuer = LocalIssuer(ISSUER, clock=time)  # RS256 is the quickest to verify
     transport = Gate(issuer)
     server, token = server_of(transport), issuer.token()
-    answers = []
+    answers: list[str | None] = []
 
     async def ask(number: int) -> None:
         if number == 500:  # the flight has a time limit, and ten thousand tasks take a while to begin
@@ -724,6 +724,46 @@ server.close()
 issuer.stop()
 """
     assert run_python(program, str(hanging)).split() == ["auth0|alice", "0", "auth0|alice"]
+
+
+def test_a_machine_out_of_threads_is_an_outage() -> None:
+    """JWK-18: where the fetch thread cannot be started the answer is 503, nothing leaks, and the next attempt works."""
+    program = """
+import threading
+from token_guard import ResourceServer, TemporarilyUnavailable
+from token_guard.testing import LocalIssuer
+now = 0
+issuer = LocalIssuer()
+transport = issuer.transport()
+server = ResourceServer(issuer=issuer.url, audience="organize", transport=transport, monotonic=lambda: now)
+threading.stack_size(1 << 46)
+try:
+    server.validate(issuer.token())
+except TemporarilyUnavailable as error:
+    print(error)
+threading.stack_size(0)
+now = 1
+print(server.validate(issuer.token()).subject)
+server.close()
+"""
+    first, second = run_python(program).splitlines()
+    assert first.startswith("keys_unavailable: the fetch thread cannot be started")
+    assert second == "auth0|alice"
+
+
+def test_the_interpreter_ends_while_a_name_server_hangs() -> None:
+    """The most common outage of all: asyncio alone would look names up on a thread that the interpreter waits for."""
+    program = """
+import socket, threading, time
+from token_guard import ResourceServer
+asked = threading.Event()
+socket.getaddrinfo = lambda *_, **__: (asked.set(), time.sleep(600))
+server = ResourceServer(issuer="https://issuer.example/", audience="organize")
+threading.Thread(target=server.warm_up, daemon=True).start()
+asked.wait()
+print("ended")
+"""
+    assert run_python(program) == "ended\n"
 
 
 @pytest.mark.parametrize("closing", ["server.close()", "del server", "pass"])

@@ -368,6 +368,17 @@ def test_revocation_is_asked_about_genuine_tokens_alone(issuer: LocalIssuer, val
     assert not asked
 
 
+def test_a_token_that_one_api_accepted_is_judged_anew_by_another(issuer: LocalIssuer, validate: Validate) -> None:
+    """SEC-01: audience and scopes are checked each time, whatever was accepted in this process a moment ago."""
+    contacts, reports = server_for(issuer), server_for(issuer, audience="https://reports.example/")
+    raw = issuer.token("read:contacts")
+    token = validate(contacts, raw)
+    assert reason(reports, raw, validate) is Reason.WRONG_AUDIENCE
+    for _ in range(2):
+        token.require("read:contacts")
+        assert refusal(lambda: token.require("read:reports")).reason is Reason.INSUFFICIENT_SCOPE
+
+
 # Claims, end to end.
 
 

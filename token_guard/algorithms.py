@@ -56,12 +56,34 @@ def _signature(parameters: Callable[[], tuple[Any, ...]]) -> Callable[[], Verifi
     return make
 
 
-def _rsa(parameters: Callable[[], tuple[Any, ...]]) -> Callable[[], Verifier]:
-    """Return a maker of a verifier that takes a signature only in its full length (RFC 8017 8.1.2 and 8.2.2)."""
+def _rsa(parameters: Callable[[], tuple[Any, Any]]) -> Callable[[], Verifier]:
+    """Do the same for an RSA key. Written out, since `*arguments` costs 1.4 of the 43 us of a whole validation."""
 
     def make() -> Verifier:
-        verify = _signature(parameters)()
-        # OpenSSL takes a PSS signature without its leading zeros, too: a second spelling of the same token.
+        from cryptography.exceptions import InvalidSignature
+
+        padding, digest = parameters()
+
+        def verify(key: Any, signature: bytes, message: bytes) -> bool:
+            try:
+                key.verify(signature, message, padding, digest)
+            except InvalidSignature:
+                return False
+            return True
+
+        return verify
+
+    return make
+
+
+def _full_length(make_verifier: Callable[[], Verifier]) -> Callable[[], Verifier]:
+    """Return a maker of a verifier that takes an RSA signature only in its full length (RFC 8017 8.1.2).
+
+    OpenSSL takes a PSS signature without its leading zeros, too: a second spelling of the same token.
+    """
+
+    def make() -> Verifier:
+        verify = make_verifier()
         return lambda key, signature, message: (
             len(signature) == (key.key_size + 7) // 8 and verify(key, signature, message)
         )
@@ -69,12 +91,12 @@ def _rsa(parameters: Callable[[], tuple[Any, ...]]) -> Callable[[], Verifier]:
     return make
 
 
-def _pkcs1(digest: str) -> Callable[[], tuple[Any, ...]]:
+def _pkcs1(digest: str) -> Callable[[], tuple[Any, Any]]:
     return lambda: (_crypto("asymmetric.padding").PKCS1v15(), _digest(digest))
 
 
-def _pss(digest: str) -> Callable[[], tuple[Any, ...]]:
-    def parameters() -> tuple[Any, ...]:
+def _pss(digest: str) -> Callable[[], tuple[Any, Any]]:
+    def parameters() -> tuple[Any, Any]:
         padding, algorithm = _crypto("asymmetric.padding"), _digest(digest)
         # RFC 7518 3.5: the same hash in MGF1, and a salt as long as the hash
         return padding.PSS(padding.MGF1(algorithm), algorithm.digest_size), algorithm
@@ -116,7 +138,7 @@ def _rows() -> list[Algorithm]:
         digest = f"SHA{bits}"
         rows += [
             Algorithm(name=f"RS{bits}", key_type="RSA", make_verifier=_rsa(_pkcs1(digest))),
-            Algorithm(name=f"PS{bits}", key_type="RSA", make_verifier=_rsa(_pss(digest))),
+            Algorithm(name=f"PS{bits}", key_type="RSA", make_verifier=_full_length(_rsa(_pss(digest)))),
             Algorithm(
                 name=f"ES{bits}",
                 key_type="EC",

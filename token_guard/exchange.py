@@ -201,7 +201,7 @@ def _lifetime(document: Mapping[str, Any]) -> float:
     seconds = document.get("expires_in", DEFAULT_EXPIRES_IN)
     if isinstance(seconds, str) and seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
         seconds = int(seconds)  # seen in the field, against RFC 6749 5.1
-    if type(seconds) not in (int, float) or not 0 < seconds < 1e9:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 1e9:
         raise ExchangeRefused("invalid_answer", f"expires_in is {shown(seconds)}")
     return float(seconds)
 

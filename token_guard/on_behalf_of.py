@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -155,7 +156,7 @@ class _Tokens:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _TokenAuth(httpx.Auth):
+class _TokenAuth(httpx.Auth, ABC):
     """Sends a token from a token endpoint with each request, and once more a new one where the answer is 401."""
 
     client_id: str
@@ -189,35 +190,36 @@ class _TokenAuth(httpx.Auth):
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Give the request its token. Called by httpx."""
-        need = self._need()
+        need, is_repeatable = self._need(), _is_repeatable(request)
         granted = wait(self._tokens.ask(need))
         response = yield _bearing(request, granted)
-        if self._is_worth_another(request, response, need, granted):
-            yield _bearing(request, wait(self._tokens.ask(need)))
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            self._tokens.drop(need, granted)
+            if is_repeatable:
+                yield _bearing(request, wait(self._tokens.ask(need)))
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Do what `sync_auth_flow` does, without blocking the event loop. Called by httpx."""
-        need = self._need()
+        need, is_repeatable = self._need(), _is_repeatable(request)
         granted = await wait_async(self._tokens.ask(need))
         response = yield _bearing(request, granted)
-        if self._is_worth_another(request, response, need, granted):
-            yield _bearing(request, await wait_async(self._tokens.ask(need)))
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            self._tokens.drop(need, granted)
+            if is_repeatable:
+                yield _bearing(request, await wait_async(self._tokens.ask(need)))
 
     def close(self) -> None:
         """End the thread that asks for tokens. A later request starts a new one."""
         self._tokens.close()
 
+    @abstractmethod
     def _need(self) -> _Need:
         """Return what this request needs."""
-        raise NotImplementedError
 
-    def _is_worth_another(
-        self, request: httpx.Request, response: httpx.Response, need: _Need, granted: GrantedToken
-    ) -> bool:
-        if response.status_code != httpx.codes.UNAUTHORIZED:
-            return False
-        self._tokens.drop(need, granted)
-        return isinstance(request.stream, httpx.ByteStream)  # a streamed body is gone
+
+def _is_repeatable(request: httpx.Request) -> bool:
+    """Tell whether the body is held: one that is streamed is gone once it is sent. A transport may read it, too."""
+    return isinstance(request.stream, httpx.ByteStream)
 
 
 def _bearing(request: httpx.Request, granted: GrantedToken) -> httpx.Request:

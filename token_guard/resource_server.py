@@ -9,8 +9,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from .access_token import AccessToken
 from .algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm
@@ -36,7 +36,8 @@ MAX_LEEWAY = 300.0
 DEFAULT_SCOPE_CLAIMS = ("scope", "scp")
 
 
-class _Trusted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Trusted:
     """One issuer, with all its settings filled in."""
 
     policy: ClaimPolicy

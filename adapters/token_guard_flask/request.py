@@ -3,16 +3,16 @@
 Its job is to let the guard decide before any code of the application runs, and to make a refusal the client's answer
 whoever catches what. It must not know what a token is, nor where settings come from. RFC 6750 3; PEP 3333.
 
-Five methods of the application are extended in place, as a subclass would extend them, since hooks are too weak: URL
+Six methods of the application are extended in place, as a subclass would extend them, since hooks are too weak: URL
 value preprocessors run before every `before_request` function, a blueprint's handler for `Exception` wins over the
-application's handler for a refusal, and where one teardown function fails the others never run.
+application's handler for a refusal, and teardown functions run late, twice, or not at all where another one fails.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from flask import Flask, Request, Response, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, has_app_context, request
 
 from token_guard.guard import Guard, Refusal, RequestCell, RequestView, current_cell, is_public
 
@@ -24,6 +24,9 @@ _HEADERS = (
 )
 
 
+_SERVED = "token_guard.served"  # the key by which an environ tells that it came through `wsgi_app`
+
+
 def extensions(app: Flask, guard: Guard) -> Mapping[str, Callable[..., Any]]:
     """Return what extends each method of `app` when it is guarded.
 
@@ -31,24 +34,24 @@ def extensions(app: Flask, guard: Guard) -> Mapping[str, Callable[..., Any]]:
     before those of Flask 3.1.
     """
     return {
+        "wsgi_app": _serve,
         "preprocess_request": partial(_decide_first, app, guard),
         "handle_user_exception": _answer_refusals,
         "handle_exception": _answer_late_refusals,
         "process_response": _replace_response,
-        "do_teardown_request": _put_cell_away,
+        "do_teardown_request": _end_by_hand,
     }
 
 
 class _Cell(RequestCell):
     """The cell of one request, and the cell that it hides: that of a request whose handler made this one."""
 
-    __slots__ = ("outer", "request", "shares_g")
+    __slots__ = ("outer", "request")
 
     def __init__(self, guard: Guard, request: Request) -> None:
         super().__init__(partial(_render, guard))
         self.request = request
         self.outer = current_cell.get()
-        self.shares_g = self.outer is not None and "access_token" in g
 
 
 def _own_cell() -> _Cell | None:
@@ -88,6 +91,15 @@ class _Stream:
     def close(self) -> None:
         """Close the body, if it can be closed (PEP 3333)."""
         getattr(self._body, "close", lambda: None)()
+
+
+def _serve(wsgi_app: Callable[..., Any], environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+    environ[_SERVED] = True
+    outer = current_cell.get()
+    try:
+        return wsgi_app(environ, start_response)
+    finally:
+        _return_to(outer)
 
 
 def _decide_first(app: Flask, guard: Guard, preprocess_request: Callable[..., Any], *context: Any) -> Any:
@@ -135,14 +147,19 @@ def _replace_response(process_response: Callable[..., Response], *arguments: Any
         return answer
 
 
-def _put_cell_away(do_teardown_request: Callable[..., None], *arguments: Any) -> None:
+def _end_by_hand(do_teardown_request: Callable[..., None], *arguments: Any) -> None:
+    """End a request whose context was pushed by hand. It may have been preprocessed twice."""
     try:
         do_teardown_request(*arguments)
     finally:
-        while (cell := _own_cell()) is not None:  # by hand, a request can be preprocessed twice
-            current_cell.set(cell.outer)
-            if cell.outer is not None and cell.shares_g:
-                g.access_token = cell.outer.token
+        while (cell := _own_cell()) is not None and _SERVED not in cell.request.environ:
+            _return_to(cell.outer)
+
+
+def _return_to(outer: RequestCell | None) -> None:
+    current_cell.set(outer)
+    if isinstance(outer, _Cell) and has_app_context():
+        g.access_token = outer.token  # Flask 3.1 gives a request that an application sends to itself the same `g`
 
 
 def _request_view(request: Request) -> RequestView:

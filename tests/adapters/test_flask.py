@@ -620,8 +620,8 @@ def test_request_inside_a_request_restores_the_outer_one(name: str) -> None:
     assert app.test_client().get("/outer", headers=READER).get_json() == ["writer", "reader", "reader"]
 
 
-def test_copied_context_neither_has_nor_takes_the_cell() -> None:
-    """A function that runs with a copy of the request in another thread leaves the request its cell."""
+def test_copied_context_leaves_the_request_its_cell() -> None:
+    """A function that runs with a copy of the request, in another thread or in the same one, does not end it."""
     app = guarded()
 
     @app.get("/")
@@ -631,6 +631,7 @@ def test_copied_context_neither_has_nor_takes_the_cell() -> None:
         thread = threading.Thread(target=function)
         thread.start()
         thread.join()
+        copy_current_request_context(subject)()
         return [str(seen), subject()]
 
     assert app.test_client().get("/", headers=READER).get_json() == ["[None]", "reader"]
@@ -643,10 +644,27 @@ def test_guards_request_that_is_made_by_hand() -> None:
     with app.test_request_context("/", headers=READER):
         assert app.preprocess_request() is None
         assert app.full_dispatch_request().get_data(as_text=True) == "reader"
-        assert subject() == "reader"
+        with app.test_request_context("/", headers=WRITER):
+            assert app.preprocess_request() is None
+            assert [subject(), g.access_token.subject] == ["writer", "writer"]
+        with app.test_request_context("/"):
+            pass
+        assert [subject(), g.access_token.subject] == ["reader", "reader"]
     assert current_cell.get() is None
     with app.test_request_context("/"):
         assert app.full_dispatch_request().status_code == 401
+
+
+def test_ends_request_made_by_hand_although_its_teardown_fails() -> None:
+    """A teardown function that fails keeps no cell, not even in a shell."""
+    app = guarded()
+    app.teardown_request(fail)
+    context = app.test_request_context("/", headers=READER)
+    context.push()
+    app.preprocess_request()
+    with pytest.raises(LookupError, match="on purpose"):
+        context.pop()
+    assert current_cell.get() is None
 
 
 def test_client_with_preserved_context_sees_the_token() -> None:
@@ -683,6 +701,19 @@ def test_streamed_body_is_made_with_the_cell(with_context: bool) -> None:
     assert current_cell.get() is None
     assert list(stream) == [b"reader"]
     assert closed == ["closed"]
+
+
+def test_stream_can_send_a_request() -> None:
+    """A stream that asks its own application for something has its own token again afterwards."""
+    app = guarded()
+    app.add_url_rule("/inner", view_func=subject)
+
+    @app.get("/")
+    def view() -> Iterator[str]:
+        yield app.test_client().get("/inner", headers=WRITER).text
+        yield subject()
+
+    assert app.test_client().get("/", headers=READER).text == "writerreader"
 
 
 def test_closes_streamed_body_that_nobody_reads() -> None:
