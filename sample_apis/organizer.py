@@ -37,9 +37,18 @@ def organizer_from_env(environ: Mapping[str, str]) -> ResourceServer:
     Raises:
         ConfigurationError: a variable is missing, unknown or malformed.
     """
-    settings = {"TOKEN_GUARD_AUDIENCE": AUDIENCE, **environ}
+    return resource_server_from_env(environ, audience=AUDIENCE, realm=REALM)
+
+
+def resource_server_from_env(environ: Mapping[str, str], *, audience: str, realm: str) -> ResourceServer:
+    """Return the resource server of a sample API, which may be called by other names where the environment says so.
+
+    Raises:
+        ConfigurationError: a variable is missing, unknown or malformed.
+    """
+    settings = {"TOKEN_GUARD_AUDIENCE": audience, **environ}
     # Reasons are exposed because these are samples: a reader wants to see them. Leave them off in public.
-    challenge = ChallengePolicy(realm=settings.pop("TOKEN_GUARD_REALM", REALM), expose_reasons=True)
+    challenge = ChallengePolicy(realm=settings.pop("TOKEN_GUARD_REALM", realm), expose_reasons=True)
     return ResourceServer.from_env(settings, challenge=challenge)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import uvicorn
 from waitress.server import create_server
 
+from sample_apis.cors import Origins, allow_origins_asgi, allow_origins_wsgi, read_origins
 from sample_apis.organizer import organizer_from_env
 from sample_apis.settings import Environ, SettingError, read_address
 from sample_apis.validation import MAX_BODY
@@ -38,38 +39,43 @@ def run(
     name: str,
     *,
     default_port: int,
+    resource_server_from_env: Callable[[Environ], ResourceServer] = organizer_from_env,
     build: Callable[[ResourceServer, Environ], App],
-    serve: Callable[[App, socket.socket], None],
+    serve: Callable[[App, socket.socket, Origins], None],
 ) -> None:
     """Run the service `name` until it is told to stop. A wrong setting ends the process with status 1 and the fix."""
     _log_to_stderr()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        organizer = organizer_from_env(os.environ)
-        app = build(organizer, os.environ)
+        resource_server = resource_server_from_env(os.environ)
+        app, origins = build(resource_server, os.environ), read_origins(os.environ)
         listener = _listen(name, *read_address(name, os.environ, default_port=default_port))
         try:
-            _warm_up(organizer)
+            _warm_up(resource_server)
             host, port = listener.getsockname()[:2]
             _log.info("%s listens on http://%s:%d", name, f"[{host}]" if ":" in host else host, port)
-            serve(app, listener)
+            serve(app, listener, origins)
         finally:
             listener.close()
-            organizer.close()
+            resource_server.close()
             _log.info("%s stopped", name)
     except (SettingError, ConfigurationError) as error:
         sys.exit(f"{name}: {error}")
 
 
-def serve_wsgi(app: "WSGIApplication", listener: socket.socket) -> None:
-    """Serve with waitress. A body much over the services' limit is refused by the server, before it fills a disk."""
-    logged = _log_requests(app)
+def serve_wsgi(app: "WSGIApplication", listener: socket.socket, origins: Origins = frozenset()) -> None:
+    """Serve with waitress, also to the pages of `origins`.
+
+    A body much over the services' limit is refused by the server, before it fills a disk.
+    """
+    logged = _log_requests(allow_origins_wsgi(app, origins))
     create_server(logged, sockets=[listener], ident=None, max_request_body_size=16 * MAX_BODY).run()
 
 
-def serve_asgi(app: "ASGIApp", listener: socket.socket) -> None:
-    """Serve with uvicorn, which logs through our handler."""
+def serve_asgi(app: "ASGIApp", listener: socket.socket, origins: Origins = frozenset()) -> None:
+    """Serve with uvicorn, which logs through our handler, also to the pages of `origins`."""
+    app = allow_origins_asgi(app, origins)
     config = uvicorn.Config(app, log_config=None, server_header=False, timeout_graceful_shutdown=GRACE)
     uvicorn.Server(config).run(sockets=[listener])
 
@@ -115,10 +121,10 @@ def _listen(name: str, host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _warm_up(organizer: ResourceServer) -> None:
+def _warm_up(resource_server: ResourceServer) -> None:
     # A service that cannot reach its issuer starts all the same: it answers 503 and recovers without a restart. A wrong
     # setting is a ConfigurationError and ends it here, before the first request.
     try:
-        organizer.warm_up()
+        resource_server.warm_up()
     except TemporarilyUnavailable as error:
         _log.warning("starting without keys; requests are answered 503 until the issuer answers: %s", error)

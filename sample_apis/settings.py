@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -29,6 +30,35 @@ def read_address(service: str, environ: Environ, *, default_port: int) -> tuple[
     if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
         raise SettingError(f"{name} is {port!r}: set it to a port from 0 (any free one) to 65535, or leave it out")
     return environ.get(f"{service.upper()}_HOST") or DEFAULT_HOST, int(port)
+
+
+def require(name: str, environ: Environ, what: str) -> str:
+    """Return a setting that has no default. `what` says in words what it is.
+
+    Raises:
+        SettingError: it is not set.
+    """
+    value = environ.get(name)
+    if not value:
+        raise SettingError(f"{name} is not set: set it to {what}")
+    return value
+
+
+def read_url(name: str, environ: Environ, *, default: str) -> str:
+    """Return the address of another service.
+
+    Raises:
+        SettingError: it is not an http or https address.
+    """
+    url = environ.get(name) or default
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise SettingError(f"{name} is {url!r}: set it to an address such as {default}, or leave it out")
+    return url
 
 
 def open_store(service: str, environ: Environ, store: Callable[[Path], Store]) -> Store:
