@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from token_guard import (
@@ -24,6 +25,7 @@ from token_guard import (
     Issuer,
     KeyPolicy,
     MissingToken,
+    OnBehalfOf,
     Reason,
     RequestRejected,
     RequestView,
@@ -32,6 +34,7 @@ from token_guard import (
     permission,
     user_only,
 )
+from token_guard.guard import RequestCell, current_cell
 from token_guard.testing import InMemoryTransport, LocalIssuer, SigningKey
 
 NOW = 1_700_000_000
@@ -657,6 +660,22 @@ def test_revocation_is_asked_last(issuer: LocalIssuer) -> None:
     assert reason(limited(issuer), issuer.token(claims={"org_id": "org_1"})) is Reason.REVOKED
 
 
+def call_during_an_outage(issuer: LocalIssuer) -> None:
+    """Call another API on behalf of the user while the authorization server is down."""
+    server, raw, cell = server_for(issuer), issuer.token(), RequestCell(lambda refusal: refusal)
+    cell.admit(server.validate(raw), raw)
+    transport = issuer.transport()
+    transport.failing = True
+    auth = OnBehalfOf(server, client_id="reports", client_secret="secret", audience="next", transport=transport)
+    before = current_cell.set(cell)
+    try:
+        with httpx.Client(auth=auth) as client:
+            client.get("https://next.example/")
+    finally:
+        current_cell.reset(before)
+        auth.close()
+
+
 # Each reason, and how a request comes to it.
 REACHED: dict[Reason, Callable[[LocalIssuer], object]] = {
     Reason.MISSING_TOKEN: lambda issuer: limited(issuer).authenticate(request()),
@@ -692,6 +711,7 @@ REACHED: dict[Reason, Callable[[LocalIssuer], object]] = {
     Reason.REVOCATION_UNAVAILABLE: lambda issuer: server_for(issuer, is_revoked=lambda _: None).validate(
         issuer.token()
     ),
+    Reason.TOKEN_UNAVAILABLE: call_during_an_outage,
 }
 
 

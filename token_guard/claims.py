@@ -1,4 +1,4 @@
-"""The claim rules, one small function each, in the order in which they refuse.
+"""The claim rules, a small function for each question, in the order in which they refuse.
 
 All are asked before the signature is checked, so they may refuse and never grant. They are told the time and fetch
 nothing. RFC 7519 4.1, RFC 9068 2.2 and 4, RFC 8693 4.1, RFC 8725 3.
@@ -26,7 +26,7 @@ class ClaimPolicy:
     """What the tokens of one issuer must hold. Times are in seconds.
 
     `required_claims`: the claims without which a token is refused, besides `iss`. `types`: what the value of each claim
-    must be. `rules`: those that apply, in order.
+    must be where it is no text.
     """
 
     issuer: str
@@ -40,14 +40,12 @@ class ClaimPolicy:
     scope_implications: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     required_claims: tuple[str, ...] = field(init=False)
     types: Mapping[str, Callable[[Any], object]] = field(init=False)
-    rules: "tuple[Rule, ...]" = field(init=False)
 
     def __post_init__(self) -> None:
         # Prepared once, into slots: a cached_property makes every attribute of its object 8 times as dear to read.
         required = _REQUIRED[self.profile] if self.max_token_age is None else (*_REQUIRED[self.profile], "iat")
-        scope_types = {name: str if name == "scope" else _is_text_or_list for name in self.scope_claims}
-        rules = tuple(rule for rule in RULES if rule not in _ASKED_BY or getattr(self, _ASKED_BY[rule]) is not None)
-        for name, value in (("required_claims", required), ("types", scope_types | _TYPES), ("rules", rules)):
+        types = {name: _is_text if name == "scope" else _is_text_list for name in self.scope_claims} | _TYPES
+        for name, value in (("required_claims", required), ("types", types)):
             object.__setattr__(self, name, value)
 
     def scopes(self, claims: Mapping[str, Any]) -> ScopeSet:
@@ -55,9 +53,6 @@ class ClaimPolicy:
         scopes = [scope for name in self.scope_claims if name in claims for scope in _scope_values(claims[name])]
         implied = [other for scope in scopes for other in self.scope_implications.get(scope, ())]
         return ScopeSet(scopes + implied, pattern=self.scope_pattern)
-
-
-Rule = Callable[[UnverifiedToken, ClaimPolicy, float], None]
 
 
 def check_claims(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
@@ -68,8 +63,14 @@ def check_claims(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> Non
     Raises:
         InvalidToken: the first rule that is broken, by its reason.
     """
-    for rule in policy.rules:
-        rule(token, policy, now)
+    claims = token.claims
+    claims_have_their_types(claims, policy)
+    if token.header.typ != ACCESS_TOKEN_TYPE:
+        type_is_access_token(claims, policy)
+    not_sender_constrained(claims)
+    audience_is_ours(claims["aud"], policy)
+    organization_is_ours(claims, policy)
+    times_are_right(claims, policy, now)
 
 
 def access_token(claims: dict[str, Any], policy: ClaimPolicy) -> AccessToken:
@@ -77,27 +78,27 @@ def access_token(claims: dict[str, Any], policy: ClaimPolicy) -> AccessToken:
     return AccessToken(claims, policy.scopes)
 
 
-def claims_have_their_types(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
-    """Every claim that we read has its type, and `exp` and `aud` are there (RFC 7519 4.1)."""
-    claims = token.claims
+def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
+    """Every claim that we read has its type, and those that are required are there (RFC 7519 4.1)."""
     for name in policy.required_claims:
         if name not in claims:
             raise InvalidToken(Reason.CLAIM_MISSING, detail=f"the token has no {name}")
     types = policy.types
     for name, value in claims.items():
-        if name in types:
-            expected = types[name]
-            if type(value) is not str if expected is str else not expected(value):
-                raise InvalidToken(Reason.CLAIM_MALFORMED, detail=f"the claim {shown(name)} has the wrong type")
+        # Most claims are texts: to ask that first saves a microsecond of forty.
+        if name in _NOT_TEXT if type(value) is str else name in types and not types[name](value):
+            raise _malformed(name)
+    if not claims["aud"]:
+        raise _malformed("aud")
 
 
-def type_is_access_token(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
-    """No other kind of JWT passes as an access token (RFC 8725 3.11 and 3.12, RFC 9068 4)."""
-    if token.header.typ == ACCESS_TOKEN_TYPE:
-        return
-    claims = token.claims
+def type_is_access_token(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
+    """No other kind of JWT passes as an access token (RFC 8725 3.11 and 3.12, RFC 9068 4).
+
+    Not asked where the header says `at+jwt`.
+    """
     found = (
-        ("header typ is not at+jwt" if policy.profile == "rfc9068" else "")
+        (policy.profile == "rfc9068" and "its header typ is not at+jwt")
         or ("at_hash" in claims and "it has at_hash, as ID tokens do")
         or ("c_hash" in claims and "it has c_hash, as ID tokens do")
         or ("nonce" in claims and "scope" not in claims and "scp" not in claims and "it has nonce and no scope")
@@ -108,71 +109,38 @@ def type_is_access_token(token: UnverifiedToken, policy: ClaimPolicy, now: float
         raise InvalidToken(Reason.WRONG_TYPE, detail=f"this is not an access token: {found}")
 
 
-def not_sender_constrained(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+def not_sender_constrained(claims: Mapping[str, Any]) -> None:
     """A token bound to a key or a certificate must not pass as a bearer token (RFC 9449 7.2, RFC 8705 3)."""
-    if "cnf" in token.claims:
+    if "cnf" in claims:
         raise InvalidToken(Reason.SENDER_CONSTRAINED, detail="the token has cnf, and no binding method is supported")
 
 
-def audience_is_ours(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
+def audience_is_ours(audience: str | Collection[str], policy: ClaimPolicy) -> None:
     """One audience is ours, compared whole and exactly (RFC 7519 4.1.3, RFC 8725 3.9)."""
-    audience = token.claims["aud"]
-    check_audience((audience,) if isinstance(audience, str) else audience, policy)
-
-
-def check_audience(named: Collection[str], policy: ClaimPolicy) -> None:
-    """Refuse a token that names none of our audiences. Raises InvalidToken: `wrong_audience`."""
-    if policy.audiences.isdisjoint(named):
+    if policy.audiences.isdisjoint((audience,) if isinstance(audience, str) else audience):
         raise InvalidToken(
             Reason.WRONG_AUDIENCE,
-            detail=f"the token is for {shown(list(named))}, this API accepts {', '.join(sorted(policy.audiences))}",
+            detail=f"the token is for {shown(audience)}, this API accepts {', '.join(sorted(policy.audiences))}",
         )
 
 
-def organization_is_ours(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
-    """The organization is one of those that the issuer's setting names."""
-    organization = token.claims.get("org_id")
-    if organization not in (policy.organizations or ()):
-        raise InvalidToken(Reason.WRONG_ORGANIZATION, detail=f"org_id is {shown(organization)}")
+def organization_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
+    """The organization is one of those that the issuer's setting names, where it names any."""
+    if policy.organizations is not None and claims.get("org_id") not in policy.organizations:
+        raise InvalidToken(Reason.WRONG_ORGANIZATION, detail=f"org_id is {shown(claims.get('org_id'))}")
 
 
-def not_expired(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
-    """Accepted only before `exp` (RFC 7519 4.1.4)."""
-    if now - policy.leeway >= token.claims["exp"]:
-        raise _untimely(Reason.EXPIRED, token, "exp", now)
-
-
-def already_valid(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
-    """Accepted from `nbf` on (RFC 7519 4.1.5)."""
-    claims = token.claims
-    if "nbf" in claims and claims["nbf"] > now + policy.leeway:
-        raise _untimely(Reason.NOT_YET_VALID, token, "nbf", now)
-
-
-def issued_in_the_past(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
-    """`iat` is not in the future: one of the two clocks is wrong."""
-    claims = token.claims
-    if "iat" in claims and claims["iat"] > now + policy.leeway:
-        raise _untimely(Reason.ISSUED_IN_FUTURE, token, "iat", now)
-
-
-def not_too_old(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
-    """The token is no older than `max_token_age`, counted from `iat`."""
-    if now - policy.leeway - (policy.max_token_age or 0) > token.claims["iat"]:
-        raise _untimely(Reason.TOO_OLD, token, "iat", now)
-
-
-RULES: tuple[Rule, ...] = (
-    claims_have_their_types,
-    type_is_access_token,
-    not_sender_constrained,
-    audience_is_ours,
-    organization_is_ours,
-    not_expired,
-    already_valid,
-    issued_in_the_past,
-    not_too_old,
-)
+def times_are_right(claims: Mapping[str, Any], policy: ClaimPolicy, now: float) -> None:
+    """Accepted from `nbf` on and before `exp`, issued in the past and not too long ago (RFC 7519 4.1.4 to 4.1.6)."""
+    earliest, latest = now - policy.leeway, now + policy.leeway
+    if claims["exp"] <= earliest:
+        raise _untimely(Reason.EXPIRED, claims, "exp", now)
+    if "nbf" in claims and claims["nbf"] > latest:
+        raise _untimely(Reason.NOT_YET_VALID, claims, "nbf", now)
+    if "iat" in claims and claims["iat"] > latest:
+        raise _untimely(Reason.ISSUED_IN_FUTURE, claims, "iat", now)
+    if policy.max_token_age is not None and claims["iat"] < earliest - policy.max_token_age:
+        raise _untimely(Reason.TOO_OLD, claims, "iat", now)
 
 
 def _is_number(value: object) -> bool:
@@ -180,12 +148,8 @@ def _is_number(value: object) -> bool:
     return (type(value) is int or type(value) is float) and _SMALLEST <= value <= _LARGEST
 
 
-def _is_audience(value: object) -> bool:
-    return (type(value) is str or _is_text_list(value)) and bool(value)
-
-
-def _is_text_or_list(value: object) -> bool:
-    return type(value) is str or _is_text_list(value)
+def _is_text(value: object) -> bool:
+    return type(value) is str
 
 
 def _is_text_list(value: object) -> bool:
@@ -215,8 +179,12 @@ def _scope_values(value: str | list[str]) -> list[str]:
     return [scope for scope in value.split(" ") if scope] if isinstance(value, str) else value
 
 
-def _untimely(reason: Reason, token: UnverifiedToken, name: str, now: float) -> InvalidToken:
-    return InvalidToken(reason, detail=f"{name} is {shown(token.claims[name])}, the time is {now:.0f}")
+def _untimely(reason: Reason, claims: Mapping[str, Any], name: str, now: float) -> InvalidToken:
+    return InvalidToken(reason, detail=f"{name} is {shown(claims[name])}, the time is {now:.0f}")
+
+
+def _malformed(name: str) -> InvalidToken:
+    return InvalidToken(Reason.CLAIM_MALFORMED, detail=f"the claim {shown(name)} has the wrong type")
 
 
 _REQUIRED: dict[Profile, tuple[str, ...]] = {
@@ -224,23 +192,23 @@ _REQUIRED: dict[Profile, tuple[str, ...]] = {
     "rfc9068": ("exp", "aud", "sub", "client_id", "iat", "jti"),  # RFC 9068 2.2
 }
 
-# What the value of a claim must be: exactly a `str`, or what the predicate accepts.
+# What the value of a claim must be.
 _TYPES: dict[str, Callable[[Any], object]] = {
     "exp": _is_number,
     "nbf": _is_number,
     "iat": _is_number,
-    "aud": _is_audience,
-    "sub": str,
-    "jti": str,
-    "client_id": str,
-    "azp": str,
-    "cid": str,
-    "appid": str,
-    "org_id": str,
+    "aud": _is_text_list,  # or a text
+    "sub": _is_text,
+    "jti": _is_text,
+    "client_id": _is_text,
+    "azp": _is_text,
+    "cid": _is_text,
+    "appid": _is_text,
+    "org_id": _is_text,
     "permissions": _is_text_list,
     "act": _is_actor,
     "may_act": _is_actor,
 }
 
-# Rules that only some policies ask, and the setting that asks them.
-_ASKED_BY: dict[Rule, str] = {organization_is_ours: "organizations", not_too_old: "max_token_age"}
+# The claims whose value must not be a text. All others that have a type may be one.
+_NOT_TEXT = frozenset({"exp", "nbf", "iat", "permissions", "act", "may_act"})

@@ -61,6 +61,7 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.EXPIRED: "The access token expired",
     Reason.INSUFFICIENT_SCOPE: "The access token lacks a scope that this operation needs",
     Reason.INSUFFICIENT_PERMISSION: "The access token does not permit this operation",
+    Reason.TOKEN_UNAVAILABLE: "Another API that this operation needs cannot be called at the moment",
 }
 
 
@@ -79,13 +80,17 @@ class TemporarilyUnavailable(TokenGuardError):
     """
 
     status: ClassVar[int] = 503
-    description: ClassVar[str] = "The access token cannot be checked at the moment"
 
     def __init__(self, reason: Reason = Reason.KEYS_UNAVAILABLE, *, detail: str = "", retry_after: float = 1) -> None:
         super().__init__(_message(reason, detail))
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+
+    @property
+    def description(self) -> str:
+        """What the client may know: fixed ASCII text."""
+        return _DESCRIPTIONS.get(self.reason, "The access token cannot be checked at the moment")
 
 
 class ExchangeRefused(TokenGuardError):

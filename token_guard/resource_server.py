@@ -16,7 +16,7 @@ from .access_token import AccessToken
 from .algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm
 from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
-from .claims import ClaimPolicy, access_token, check_audience, check_claims
+from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
 from .issuer import Issuer, Profile, string_set
 from .jws import UnverifiedToken, read_unverified
@@ -168,7 +168,7 @@ class ResourceServer:
         trusted = self._trusted.get(token.issuer)
         if trusted is None:
             raise _untrusted(token.claims, self._trusted)
-        check_audience(token.audience, trusted.policy)
+        audience_is_ours(token.audience, trusted.policy)
 
     def challenge(self, error: Refusal) -> Answer:
         """Return the HTTP answer that a refusal demands: status, headers and JSON body (RFC 6750 3)."""
@@ -206,8 +206,8 @@ class ResourceServer:
         self._thread.close()
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ, **options: Any) -> "ResourceServer":
-        """Return a resource server made from the environment variables `TOKEN_GUARD_*`; `options` are further arguments.
+    def from_env(cls, environ: Mapping[str, str] | None = None, **options: Any) -> "ResourceServer":
+        """Return a resource server of the environment variables `TOKEN_GUARD_*`; `options` are further arguments.
 
         Several issuers, audiences, algorithms or scope claims are separated by spaces.
 
@@ -216,7 +216,7 @@ class ResourceServer:
         """
         values = {
             name.removeprefix(SETTINGS_PREFIX): value
-            for name, value in environ.items()
+            for name, value in (os.environ if environ is None else environ).items()
             if name.startswith(SETTINGS_PREFIX)
         }
         arguments = read_settings(values, SETTINGS_PREFIX)
