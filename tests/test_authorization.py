@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -485,3 +486,30 @@ def test_an_outage_is_logged_louder_than_a_refusal(caplog: pytest.LogCaptureFixt
     """What is down is the operator's business; what a client sends is not."""
     refused(TemporarilyUnavailable(detail="the issuer is down"))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_subclass_of_a_public_view_class_is_not_public_by_that() -> None:
+    """What is added in a subclass was not meant to be public, unless it says so itself."""
+
+    @public
+    class Open:
+        def dispatch(self) -> None: ...
+
+    class Extended(Open):
+        def delete(self) -> None: ...
+
+    assert is_public(SimpleNamespace(view_class=Open), "GET")
+    assert not is_public(SimpleNamespace(view_class=Extended), "GET")
+    assert not is_public(SimpleNamespace(view_class=Extended), "DELETE")
+
+
+def test_a_public_method_is_found_by_an_http_method_alone() -> None:
+    """A request cannot name a helper of the view class as its method."""
+
+    class Service:
+        def dispatch(self) -> None: ...
+
+        @public
+        def health(self) -> None: ...
+
+    assert not is_public(SimpleNamespace(view_class=Service), "HEALTH")

@@ -48,7 +48,7 @@ def check(
 ) -> AccessToken:
     """Judge the good claims with these changes; the token that they make, once no rule refuses it."""
     changed = {name: value for name, value in {**CLAIMS, **claims}.items() if name != without}
-    check_claims(UnverifiedToken(Header("RS256", "r1", typ), changed, b"", b""), policy, now)
+    check_claims(UnverifiedToken(Header("RS256", "r1", typ), changed, b"", b"", b""), policy, now)
     return access_token(changed, policy)
 
 
@@ -240,6 +240,9 @@ def test_accepts_actors_up_to_the_bound() -> None:
         {"c_hash": "x"},
         {"typ": "ID"},
         {"typ": "Refresh"},
+        {"typ": "Offline"},
+        {"typ": "Logout"},
+        {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
         {"token_use": "id"},
         {"token_use": None},
         {"token_use": ["access"]},

@@ -174,3 +174,10 @@ def test_any_value_is_a_set_of_texts_or_a_configuration_error(values: Any) -> No
         return
     assert list(accepted) == list(dict.fromkeys([values] if isinstance(values, str) else values))
     assert all(accepted)
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    """SEC-03: user information in a setting is refused, and not printed."""
+    with pytest.raises(ConfigurationError) as refused:
+        Issuer("https://user:hunter2@issuer.example/")
+    assert "hunter2" not in str(refused.value)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from .jws import read_json
 from .request import current_cell
 from .requirements import Requirement, all_of
 from .scopes import ScopeSet
@@ -43,12 +44,20 @@ class Actor:
 class AccessToken:
     """A validated access token. Made by ResourceServer alone; read-only."""
 
-    __slots__ = ("_claims", "_read_scopes", "_scopes")
+    __slots__ = ("_content", "_read_scopes", "_scopes")
 
-    def __init__(self, claims: dict[str, Any], read_scopes: Callable[[dict[str, Any]], ScopeSet]) -> None:
-        self._claims = claims
+    def __init__(self, content: dict[str, Any] | bytes, read_scopes: Callable[[dict[str, Any]], ScopeSet]) -> None:
+        self._content = content
         self._read_scopes = read_scopes
         self._scopes: ScopeSet | None = None
+
+    @property
+    def _claims(self) -> dict[str, Any]:
+        # A token from the cache brings the JSON of its claims. It is read when it is first asked for, and for each
+        # request anew, so that no handler can change what the next one sees.
+        if isinstance(self._content, bytes):
+            self._content = read_json(self._content)
+        return self._content  # type: ignore[return-value]  # a payload that was accepted is an object
 
     @property
     def subject(self) -> str | None:

@@ -18,6 +18,7 @@ from .requirements import Requirement, all_of
 View = TypeVar("View", bound=Callable[..., Any])
 
 MARKER = "__token_guard__"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _DISPATCHERS = ("dispatch", "dispatch_request")  # Django and Starlette; Flask
 
 
@@ -55,6 +56,9 @@ def requires_scope(*scopes: str) -> Callable[[View], View]:
 def public(view: View) -> View:
     """Let everybody in without looking at the token. For Flask and Django views; an ASGI guard has `public_paths`.
 
+    The mark is on the view itself: it is public at every address that it is given. A subclass of a public view class is
+    not public by that.
+
     Raises:
         ConfigurationError: the view also has a requirement.
         TypeError: what is decorated is no function, method or view class.
@@ -68,10 +72,12 @@ def is_public(view: object, method: str) -> bool:
     """Tell whether `view`, its class, or its class's handler of this HTTP method is `@public`."""
     view_class = getattr(view, "view_class", None) or getattr(view, "cls", None)  # what as_view() leaves
     actions = getattr(view, "actions", {})  # how a view set of REST framework names its handlers: {"get": "list"}
-    names = ("head", "get") if method == "HEAD" else (method.lower(),)
+    names = ("head", "get") if method == "HEAD" else (method.lower(),) if method in _METHODS else ()
     handler = next(filter(None, (getattr(view_class, actions.get(name, name), None) for name in names)), None)
-    markers = [marker for candidate in (view, view_class, handler) if (marker := getattr(candidate, MARKER, None))]
-    return any(marker.requirement is None for marker in markers)
+    markers = [getattr(view, MARKER, None), getattr(handler, MARKER, None)]
+    if view_class is not None:
+        markers.append(vars(view_class).get(MARKER))  # its own: what is added in a subclass was not meant to be public
+    return any(marker is not None and marker.requirement is None for marker in markers)
 
 
 def current_access_token() -> AccessToken:

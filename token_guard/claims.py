@@ -13,10 +13,12 @@ from .access_token import AccessToken
 from .errors import InvalidToken, Reason, shown
 from .issuer import Profile
 from .jws import ACCESS_TOKEN_TYPE, UnverifiedToken
-from .scopes import DEFAULT_SCOPE_PATTERN, ScopeSet
+from .scopes import DEFAULT_SCOPE_PATTERN, ScopeSet, compile_scope_pattern
 
 _LARGEST = int(sys.float_info.max)  # an integer beyond it is no time
 _SMALLEST = -_LARGEST
+
+_OTHER_KINDS = ("ID", "Refresh", "Offline", "Logout")  # Keycloak's words, in its claim typ
 
 MAX_ACTORS = 10  # our own bound on nested `act` claims
 
@@ -42,6 +44,7 @@ class ClaimPolicy:
     types: Mapping[str, Callable[[Any], object]] = field(init=False)
 
     def __post_init__(self) -> None:
+        compile_scope_pattern(self.scope_pattern)  # a wrong one is told now
         # Prepared once, into slots: a cached_property makes every attribute of its object 8 times as dear to read.
         required = _REQUIRED[self.profile] if self.max_token_age is None else (*_REQUIRED[self.profile], "iat")
         types = {name: _is_text if name == "scope" else _is_text_list for name in self.scope_claims} | _TYPES
@@ -73,9 +76,9 @@ def check_claims(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> Non
     times_are_right(claims, policy, now)
 
 
-def access_token(claims: dict[str, Any], policy: ClaimPolicy) -> AccessToken:
-    """Return the access token of claims that were checked and whose signature was verified."""
-    return AccessToken(claims, policy.scopes)
+def access_token(content: dict[str, Any] | bytes, policy: ClaimPolicy) -> AccessToken:
+    """Return the access token of claims, or of their JSON, that were checked and whose signature was verified."""
+    return AccessToken(content, policy.scopes)
 
 
 def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
@@ -102,7 +105,8 @@ def type_is_access_token(claims: Mapping[str, Any], policy: ClaimPolicy) -> None
         or ("at_hash" in claims and "it has at_hash, as ID tokens do")
         or ("c_hash" in claims and "it has c_hash, as ID tokens do")
         or ("nonce" in claims and "scope" not in claims and "scp" not in claims and "it has nonce and no scope")
-        or ("typ" in claims and claims["typ"] in ("ID", "Refresh") and "its typ claim names another kind of token")
+        or ("events" in claims and "it has events, as logout tokens do")
+        or ("typ" in claims and claims["typ"] in _OTHER_KINDS and "its typ claim names another kind of token")
         or ("token_use" in claims and claims["token_use"] != "access" and "its token_use is not access")
     )
     if found:

@@ -29,9 +29,9 @@ PATIENCE = FLIGHT_TIMEOUT + 1  # seconds; a flight that takes longer has a threa
 
 
 class ForkAware(Protocol):
-    """Something that holds a lock or waits for the thread."""
+    """Something that holds a lock, or waits for another thread."""
 
-    def forget_flights(self) -> None:
+    def begin_anew(self) -> None:
         """Begin anew in a forked child."""
 
 
@@ -90,7 +90,7 @@ class FetchThread:
                 self._finalizer.detach()
                 asyncio.run_coroutine_threadsafe(self._shut_down(loop), loop)
 
-    def forget_flights(self) -> None:
+    def begin_anew(self) -> None:
         """Begin anew in a forked child, which has neither the thread nor a sound lock."""
         if self._loop is not None:
             self._finalizer.detach()
@@ -157,10 +157,10 @@ def _stuck() -> TemporarilyUnavailable:
     return TemporarilyUnavailable(detail="the fetch thread does not answer")
 
 
-def _forget_flights() -> None:
+def _begin_anew_in_child() -> None:
     for each in fork_aware:
-        each.forget_flights()
+        each.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_flights)
+    os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -16,7 +16,16 @@ from .requirements import Requirement
 from .resource_server import ResourceServer
 from .settings import read_settings
 
-__all__ = ["Answer", "Guard", "Refusal", "RequestCell", "RequestView", "Requirement", "current_cell", "is_public"]
+__all__ = [
+    "Answer",
+    "Guard",
+    "Refusal",
+    "RequestCell",
+    "RequestView",
+    "Requirement",
+    "current_cell",
+    "is_public",
+]
 
 
 class Guard:

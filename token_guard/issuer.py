@@ -4,7 +4,7 @@ RFC 8414 2 for the form of an issuer; RFC 8725 3.1 and 3.8 for algorithms and ke
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -79,6 +79,30 @@ class Issuer:
         object.__setattr__(self, name, value)
 
 
+def filled_issuers(issuer: object, **options: Any) -> list[Issuer]:
+    """Return one or several issuers, each with the options of the resource server that it leaves open.
+
+    Raises:
+        ConfigurationError: no issuer, one that is configured twice, or options that belong to one of several.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    members = [issuer] if isinstance(issuer, (str, Issuer)) else issuer
+    if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not members:
+        raise ConfigurationError(f"issuer must be a URL, an Issuer, or a non-empty collection of them, not {issuer!r}")
+    filled: dict[str, Issuer] = {}
+    for member in members:
+        if not isinstance(member, (str, Issuer)):
+            raise ConfigurationError(f"issuer must hold URLs and Issuers, not {member!r}")
+        one = Issuer(member) if isinstance(member, str) else member
+        for name in ("jwks", "jwks_uri"):
+            if name in options and (len(members) > 1 or getattr(one, name) is not None):
+                raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, ...) alone")
+        one = replace(one, **{name: value for name, value in options.items() if getattr(one, name) is None})
+        if filled.setdefault(one.url, one) is not one:
+            raise ConfigurationError(f"issuer {one.url!r} is configured twice; keep one")
+    return list(filled.values())
+
+
 def check_https(name: str, url: object) -> None:
     """Refuse an address that is not https; http is for loopback alone.
 
@@ -86,8 +110,9 @@ def check_https(name: str, url: object) -> None:
         ConfigurationError: not an absolute https URL, or one with user information in it.
     """
     if not isinstance(url, str) or not is_safe_address(url):
+        shown = "one with user information" if isinstance(url, str) and "@" in url else repr(url)
         raise ConfigurationError(
-            f"{name} must be an absolute https URL without spaces or user information, not {url!r}"
+            f"{name} must be an absolute https URL without spaces or user information, not {shown}"
             " (http is accepted for localhost, 127.0.0.0/8 and ::1)"
         )
 

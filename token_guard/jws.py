@@ -45,6 +45,7 @@ class UnverifiedToken:
 
     header: Header
     claims: dict[str, Any]
+    payload: bytes
     signing_input: bytes
     signature: bytes
 
@@ -77,13 +78,14 @@ def read_unverified(raw: object) -> UnverifiedToken:
         raise malformed(f"the token has {count} segments{kind}, not three")
     header = _read_header(first)
     try:
-        claims = read_json(decode_base64url(second))
+        payload = decode_base64url(second)
+        claims = read_json(payload)
         signature = decode_base64url(last)
     except ValueError as error:
         raise malformed(f"the payload or the signature cannot be read: {error}") from None
     if type(claims) is not dict:
         raise malformed("the payload is not a JSON object")
-    return UnverifiedToken(header, claims, signing_input, signature)
+    return UnverifiedToken(header, claims, payload, signing_input, signature)
 
 
 def read_json(content: bytes) -> Any:

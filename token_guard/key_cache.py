@@ -70,6 +70,10 @@ class KeyCache:
         keys = self.keys
         return keys.candidates(algorithm, kid) if keys is not None and now < self._refresh_at else []
 
+    def fresh_generation(self, now: float) -> int | None:
+        """Return which keys are held, while no refresh is wanted. It changes when the usable keys do."""
+        return self.generation if now < self._refresh_at else None
+
     def ask(self, algorithm: Algorithm, kid: str | None, now: float, seen: int) -> list[VerificationKey] | Want:
         """Return the keys to try, or the fetch to wait for: the one in flight, or a new one.
 

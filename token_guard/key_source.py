@@ -64,6 +64,9 @@ class Keys(Protocol):
     async def find_async(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
         """Do the same without blocking the event loop."""
 
+    def generation(self) -> int | None:
+        """Return which keys are held, or None where that must be found out first."""
+
     def fetch(self) -> "Future[None] | None":
         """Return a flight to the issuer to wait for, where there is anything to fetch."""
 
@@ -92,6 +95,9 @@ class GivenKeys:
 
     async def find_async(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
         return self.find(algorithm, kid)
+
+    def generation(self) -> int | None:
+        return 0
 
     def fetch(self) -> None:
         return None
@@ -138,6 +144,9 @@ class FetchedKeys:
             await wait_async(answer)
         return answer
 
+    def generation(self) -> int | None:
+        return self._cache.fresh_generation(self._monotonic())
+
     def fetch(self) -> "Future[None]":
         """Return the flight under way, or a new one, whatever the cache wants."""
         with self._lock:
@@ -156,7 +165,7 @@ class FetchedKeys:
             key_ids=() if cache.keys is None else cache.keys.key_ids,
         )
 
-    def forget_flights(self) -> None:
+    def begin_anew(self) -> None:
         """Begin anew in a forked child, which has neither the flight's thread nor a sound lock."""
         self._lock = threading.Lock()
         self._flight = None

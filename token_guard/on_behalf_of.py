@@ -71,10 +71,10 @@ class _Tokens:
         self._token_endpoint = token_endpoint
         self._clock = clock
         self._thread = FetchThread(transport)
-        self.forget_flights()
+        self.begin_anew()
         fork_aware.add(self)
 
-    def forget_flights(self) -> None:
+    def begin_anew(self) -> None:
         """Begin anew: also in a forked child, which has neither the flights' thread nor a sound lock or cache."""
         self._lock = threading.Lock()
         self._flights: dict[Hashable, Future[GrantedToken]] = {}

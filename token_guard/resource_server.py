@@ -5,7 +5,6 @@ RFC 6750 2 and 3; RFC 9068 4.
 """
 
 import inspect
-import math
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -16,15 +15,16 @@ from .access_token import AccessToken
 from .algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm
 from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
-from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims
+from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims, times_are_right
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
-from .issuer import Issuer, Profile, string_set
+from .issuer import Issuer, Profile, filled_issuers, string_set
 from .jws import UnverifiedToken, read_unverified
 from .key_cache import KeyCache, KeyPolicy
 from .key_set import Key, verify_signature
 from .request import Refusal, RequestView
-from .scopes import DEFAULT_SCOPE_PATTERN, close_implications, compile_scope_pattern
-from .settings import SETTINGS_PREFIX, read_settings
+from .scopes import DEFAULT_SCOPE_PATTERN, close_implications
+from .settings import SETTINGS_PREFIX, read_settings, seconds, whole_number
+from .token_cache import Remembered, TokenCache
 
 if TYPE_CHECKING:
     import httpx
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEEWAY = 30.0  # seconds
 MAX_LEEWAY = 300.0
+DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 10 MB where it is full
 DEFAULT_SCOPE_CLAIMS = ("scope", "scp")
 
 
@@ -55,7 +56,9 @@ class ResourceServer:
     `jwks`, `jwks_uri`, `algorithms`, `profile`, `scope_claims`: as in `Issuer`; with several issuers say them there.
     `leeway` (at most 300) forgives clocks that differ; `max_token_age` counts from `iat`. `scope_implications`: what
     else a scope grants. `scope_pattern`: how a scope is spelled from `{action}` and `{resource}`. `is_revoked` is asked
-    on every validation; where it raises, or answers with anything but a bool, the token could not be checked.
+    on every validation, remembered or not; where it raises, or answers with anything but a bool, the token could not be
+    checked. `token_cache_size`: how many verified tokens are remembered, by a digest, until they expire or their key is
+    withdrawn; 0 remembers none.
 
     Does NOT check scopes: that is what `requires_scope` and `AccessToken.require` are for.
 
@@ -78,31 +81,30 @@ class ResourceServer:
         scope_implications: Mapping[str, Collection[str]] | None = None,
         scope_pattern: str = DEFAULT_SCOPE_PATTERN,
         is_revoked: Callable[[AccessToken], bool] | None = None,
+        token_cache_size: int = DEFAULT_TOKEN_CACHE_SIZE,
         keys: KeyPolicy | None = None,
         challenge: ChallengePolicy | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
-        # Imported with the first resource server and not with the package: asyncio and PyJWT take longer than the rest.
+        # With the first resource server and not with the package: asyncio and PyJWT take longer than all the rest.
         import jwt.algorithms  # noqa: F401
 
-        from .flights import FetchThread
+        from .flights import FetchThread, fork_aware
         from .key_source import Clocks, FetchedKeys, GivenKeys
 
-        _check_kinds(
-            is_revoked=is_revoked, keys=keys, challenge=challenge, clock=clock, monotonic=monotonic, transport=transport
-        )
-        issuers = _issuers(
+        given = {"is_revoked": is_revoked, "keys": keys, "challenge": challenge}
+        _check_kinds(given | {"clock": clock, "monotonic": monotonic, "transport": transport})
+        issuers = filled_issuers(
             issuer, jwks=jwks, jwks_uri=jwks_uri, algorithms=algorithms, profile=profile, scope_claims=scope_claims
         )
-        compile_scope_pattern(scope_pattern)
         policy = ClaimPolicy(
             issuer="",
             audiences=frozenset(string_set("audience", audience)),
             profile="generic",
-            leeway=_seconds("leeway", leeway, at_most=MAX_LEEWAY),
-            max_token_age=None if max_token_age is None else _seconds("max_token_age", max_token_age),
+            leeway=seconds("leeway", leeway, at_most=MAX_LEEWAY),
+            max_token_age=None if max_token_age is None else seconds("max_token_age", max_token_age),
             scope_claims=DEFAULT_SCOPE_CLAIMS,
             organizations=None,
             scope_pattern=scope_pattern,
@@ -111,6 +113,8 @@ class ResourceServer:
         self._clock = clock
         self._is_revoked = is_revoked
         self._challenge = challenge or ChallengePolicy()
+        self._token_cache = TokenCache(whole_number("token_cache_size", token_cache_size))
+        fork_aware.add(self._token_cache)
         self._thread = FetchThread(transport)
         self._trusted = {
             one.url: _Trusted(
@@ -132,16 +136,22 @@ class ResourceServer:
             InvalidToken: the token is not genuine, not current, or not meant for this API.
             TemporarilyUnavailable: the token could not be checked.
         """
-        token, trusted, algorithm = self._judge(raw_token)
+        known = self._recall(digest := self._token_cache.digest(raw_token))
+        if known is not None:
+            return known
+        judged = token, trusted, algorithm, _ = self._judge(raw_token)
         keys = trusted.keys.ready(algorithm, token.header.kid) or trusted.keys.find(algorithm, token.header.kid)
-        return self._accept(token, trusted, algorithm, keys)
+        return self._accept(digest, *judged, keys)
 
     async def validate_async(self, raw_token: str) -> AccessToken:
         """Do what `validate` does, without blocking the event loop while keys are fetched."""
-        token, trusted, algorithm = self._judge(raw_token)
+        known = self._recall(digest := self._token_cache.digest(raw_token))
+        if known is not None:
+            return known
+        judged = token, trusted, algorithm, _ = self._judge(raw_token)
         keys = trusted.keys.ready(algorithm, token.header.kid)
         keys = keys or await trusted.keys.find_async(algorithm, token.header.kid)
-        return self._accept(token, trusted, algorithm, keys)
+        return self._accept(digest, *judged, keys)
 
     def authenticate(self, request: RequestView) -> AccessToken:
         """Return the access token of a whole request.
@@ -224,8 +234,30 @@ class ResourceServer:
             raise ConfigurationError(f"{name} is given as an argument and by {SETTINGS_PREFIX}*; keep one")
         return cls(**arguments, **options)
 
-    def _judge(self, raw_token: object) -> tuple[UnverifiedToken, _Trusted, Algorithm]:
-        """Read the token and apply every rule that can refuse it before its key is looked for."""
+    def _recall(self, digest: bytes | None) -> AccessToken | None:
+        """Return the access token where the same token was verified a moment ago.
+
+        Its times are judged again, and the issuer's keys must be those that verified it: fresh, and none withdrawn.
+
+        Raises:
+            InvalidToken: as `times_are_right`, or `revoked`.
+            TemporarilyUnavailable: as `_unless_revoked`.
+        """
+        remembered = None if digest is None else self._token_cache.get(digest)
+        if remembered is None:
+            return None
+        trusted = self._trusted[remembered.issuer]
+        if remembered.generation != trusted.keys.generation():
+            return None
+        times_are_right(remembered.times, trusted.policy, self._clock())
+        return self._unless_revoked(access_token(remembered.payload, trusted.policy))
+
+    def _judge(self, raw_token: object) -> tuple[UnverifiedToken, _Trusted, Algorithm, int | None]:
+        """Read the token and apply every rule that can refuse it before its key is looked for.
+
+        The generation of keys is asked before they are chosen: so a key that is withdrawn in between verifies a token
+        that is remembered under the generation before it, and never again.
+        """
         token = read_unverified(raw_token)
         issuer = token.claims.get("iss")
         trusted = self._trusted.get(issuer) if isinstance(issuer, str) else None
@@ -235,21 +267,30 @@ class ResourceServer:
         if name not in trusted.algorithms:
             raise InvalidToken(Reason.ALGORITHM_NOT_ALLOWED, detail=f"alg {name} is not allowed for issuer {issuer}")
         check_claims(token, trusted.policy, self._clock())
-        return token, trusted, ALGORITHMS[name]
+        return token, trusted, ALGORITHMS[name], trusted.keys.generation()
 
     def _accept(
-        self, unverified: UnverifiedToken, trusted: _Trusted, algorithm: Algorithm, keys: Collection[Key]
+        self,
+        digest: bytes | None,
+        unverified: UnverifiedToken,
+        trusted: _Trusted,
+        algorithm: Algorithm,
+        generation: int | None,
+        keys: Collection[Key],
     ) -> AccessToken:
         """Check the signature, and only then make an access token of the claims."""
         verify_signature(unverified, algorithm, keys)
-        token = access_token(unverified.claims, trusted.policy)
-        if self._is_revoked is not None:
-            self._check_revocation(self._is_revoked, token)
-        return token
+        claims = unverified.claims
+        if digest is not None and generation is not None:
+            times: dict[str, int | float] = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
+            self._token_cache.put(digest, Remembered(claims["iss"], unverified.payload, times, generation))
+        return self._unless_revoked(access_token(claims, trusted.policy))
 
-    def _check_revocation(self, is_revoked: Callable[[AccessToken], bool], token: AccessToken) -> None:
+    def _unless_revoked(self, token: AccessToken) -> AccessToken:
+        if self._is_revoked is None:
+            return token
         try:
-            revoked: object = is_revoked(token)
+            revoked: object = self._is_revoked(token)
         except Exception as error:
             detail = f"is_revoked raised {type(error).__name__}"
             raise TemporarilyUnavailable(Reason.REVOCATION_UNAVAILABLE, detail=detail) from error
@@ -258,6 +299,7 @@ class ResourceServer:
             raise TemporarilyUnavailable(Reason.REVOCATION_UNAVAILABLE, detail=detail)
         if revoked:
             raise InvalidToken(Reason.REVOKED, detail="is_revoked says so")
+        return token
 
     def _check_warm(self) -> None:
         failed = [health for health in self.health() if health.last_error is not None]
@@ -266,26 +308,6 @@ class ResourceServer:
             raise ConfigurationError(report)
         if failed:
             raise TemporarilyUnavailable(detail=report)
-
-
-def _issuers(issuer: object, **options: Any) -> list[Issuer]:
-    """Return the issuers, each with the options of the resource server that it leaves open."""
-    options = {name: value for name, value in options.items() if value is not None}
-    members = [issuer] if isinstance(issuer, (str, Issuer)) else issuer
-    if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not members:
-        raise ConfigurationError(f"issuer must be a URL, an Issuer, or a non-empty collection of them, not {issuer!r}")
-    filled: dict[str, Issuer] = {}
-    for member in members:
-        if not isinstance(member, (str, Issuer)):
-            raise ConfigurationError(f"issuer must hold URLs and Issuers, not {member!r}")
-        one = Issuer(member) if isinstance(member, str) else member
-        for name in ("jwks", "jwks_uri"):
-            if name in options and (len(members) > 1 or getattr(one, name) is not None):
-                raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, ...) alone")
-        one = replace(one, **{name: value for name, value in options.items() if getattr(one, name) is None})
-        if filled.setdefault(one.url, one) is not one:
-            raise ConfigurationError(f"issuer {one.url!r} is configured twice; keep one")
-    return list(filled.values())
 
 
 def _fill(policy: ClaimPolicy, issuer: Issuer) -> ClaimPolicy:
@@ -323,15 +345,8 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _check_kinds(**options: object) -> None:
+def _check_kinds(options: Mapping[str, object]) -> None:
     for name, value in options.items():
         is_right, kind = _KINDS[name]
         if not is_right(value):
             raise ConfigurationError(f"{name} must be {kind}, not {value!r}")
-
-
-def _seconds(name: str, value: object, *, at_most: float = math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= at_most or value == math.inf:
-        limit = f" and at most {at_most:.0f}" if at_most != math.inf else ""
-        raise ConfigurationError(f"{name} must be a number of seconds, at least 0{limit}, not {value!r}")
-    return float(value)

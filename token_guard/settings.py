@@ -3,6 +3,7 @@
 Knows the names and how their text is read; what a value means is judged by whom it is given to.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,3 +63,18 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "SCOPE_CLAIMS": ("scope_claims", _words),
     "REALM": ("challenge", lambda value: ChallengePolicy(realm=value)),
 }
+
+
+def whole_number(name: str, value: object) -> int:
+    """Return a number that counts something. Raises ConfigurationError where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"{name} must be a whole number, at least 0, not {value!r}")
+    return value
+
+
+def seconds(name: str, value: object, *, at_most: float = math.inf) -> float:
+    """Return a number of seconds. Raises ConfigurationError where it is none, negative or too large."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= at_most or value == math.inf:
+        limit = f" and at most {at_most:.0f}" if at_most != math.inf else ""
+        raise ConfigurationError(f"{name} must be a number of seconds, at least 0{limit}, not {value!r}")
+    return float(value)

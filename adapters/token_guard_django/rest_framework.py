@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from token_guard import AccessToken, MissingToken, all_of, any_of
 from token_guard.guard import Refusal, RequestCell, Requirement, current_cell
 
-from .guard import answer, guard, new_cell, request_view
+from .guard import Cell, answer, guard, new_cell, request_view
 from .principal import TokenPrincipal
 
 
@@ -79,7 +79,9 @@ class HasScope(SingleOperandHolder):
 
 def _decided_cell(request: Request) -> RequestCell:
     """Return the middleware's cell or, where there is none, one that stays with the request."""
-    cell = current_cell.get() or vars(request).setdefault("_token_guard", new_cell(request))
+    cell = current_cell.get()
+    if not isinstance(cell, Cell):  # no middleware, or the guard of an application that this one is mounted in
+        cell = vars(request).setdefault("_token_guard", new_cell(request))
     if cell.access is None:
         guard().decide(cell, request_view(request), request.path_info)
     return cell

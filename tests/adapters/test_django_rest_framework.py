@@ -36,7 +36,7 @@ from token_guard import (
     public,
     requires_scope,
 )
-from token_guard.guard import Refusal
+from token_guard.guard import Refusal, RequestCell, current_cell
 from token_guard.testing import LocalIssuer
 from token_guard_django.rest_framework import AccessTokenAuthentication, HasScope
 
@@ -470,3 +470,38 @@ def test_openapi_document_has_bearer_scheme() -> None:
     scheme = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     assert document["components"]["securitySchemes"] == {"accessToken": scheme}
     assert document["paths"]["/function"]["get"]["security"] == [{"accessToken": []}]
+
+
+@pytest.mark.parametrize("path", ["/scoped", "/plain"])
+def test_the_guard_of_an_outer_application_decides_nothing_here(path: str) -> None:
+    """Without the middleware, inside the guard of another resource server: our own guard judges the request."""
+    foreign = LocalIssuer("https://other.example/")
+    cell = RequestCell(lambda refusal: refusal)
+    outer = ResourceServer(issuer=foreign.url, audience="gateway", jwks=foreign.jwks())
+    raw = foreign.token(audience="gateway")
+    cell.admit(outer.validate(raw), raw)
+    before = current_cell.set(cell)
+    try:
+        with override_settings(MIDDLEWARE=[], TOKEN_GUARD=TOKEN_GUARD, ROOT_URLCONF=Inside):
+            refused = APIClient().get(path, headers={"Authorization": f"Bearer {raw}"})
+            admitted = APIClient().get(path, headers={"Authorization": f"Bearer {issuer.token()}"})
+    finally:
+        current_cell.reset(before)
+    assert (refused.status_code, refused.json()["reason"]) == (401, "wrong_issuer")
+    assert admitted.status_code == 200
+
+
+class Inside:
+    """The URLs of an application that is mounted inside another one."""
+
+    class Plain(APIView):
+        authentication_classes = (AccessTokenAuthentication,)
+        permission_classes = ()
+
+        def get(self, request: Request) -> Response:
+            return Response()
+
+    class Scoped(Plain):
+        permission_classes = (HasScope("read:contacts"),)
+
+    urlpatterns = (path("plain", Plain.as_view()), path("scoped", Scoped.as_view()))

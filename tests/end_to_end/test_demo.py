@@ -167,6 +167,10 @@ def test_served_commands_work_until_sigterm(tmp_path: Path) -> None:
         assert [status for status, _ in commands] == ["200", "403", "200", "401", "201", "200"]
         for status, command in commands:
             assert paste(command) == int(status)
+        (page,) = re.findall(r"^Open (http://localhost:\d+) and log in as alice", printed, re.MULTILINE)
+        with httpx.Client(trust_env=False) as client:
+            assert client.get(page).status_code == 200
+            assert client.get(client.get(f"{page}/config.json").json()["domain"]).status_code == 200
         logs = {log.stem: log.read_text() for log in tmp_path.glob("*/*.log")}
         process.terminate()
         finish(process, 0)

@@ -75,7 +75,7 @@ def signed(key: RSAKey | OctKey = KEY, alg: str = "RS256", **changes: object) ->
 
 
 def test_accepts_an_id_token_for_this_request() -> None:
-    """The user is who it says; the access token is taken as it is, and its code was asked for with the PKCE verifier."""
+    """The user is who it says, the access token is taken as it is, and the code was sent with the PKCE verifier."""
     server = LyingServer(signed())
     user, grant = server.redeem()
     assert user == User(subject="auth0|alice", name="Alice")

@@ -1,0 +1,256 @@
+"""The cache of verified tokens: what it remembers, and everything that ends it."""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from token_guard import (
+    AccessToken,
+    ConfigurationError,
+    InvalidToken,
+    KeyPolicy,
+    Reason,
+    ResourceServer,
+    TemporarilyUnavailable,
+)
+from token_guard.algorithms import ALGORITHMS
+from token_guard.testing import LocalIssuer
+from token_guard.token_cache import Remembered, TokenCache
+
+NOW = 1_700_000_000.0
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def issuer(clock: Clock) -> LocalIssuer:
+    return LocalIssuer(algorithm="Ed25519", clock=clock)
+
+
+@pytest.fixture
+def verifications(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The signatures that were checked."""
+    row, checked = ALGORITHMS["Ed25519"], list[bytes]()
+    verify = row.verify
+
+    def counted(key: Any, signature: bytes, message: bytes) -> bool:
+        checked.append(signature)
+        return verify(key, signature, message)
+
+    monkeypatch.setitem(vars(row), "verify", counted)
+    return checked
+
+
+Validate = Callable[[ResourceServer, str], AccessToken]
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def validate(request: pytest.FixtureRequest) -> Validate:
+    if request.param == "threads":
+        return ResourceServer.validate
+    return lambda server, token: anyio.run(server.validate_async, token)
+
+
+def server_for(issuer: LocalIssuer, clock: Clock, **options: Any) -> ResourceServer:
+    arguments = {"issuer": issuer.url, "audience": "organize", "jwks": issuer.jwks(), "clock": clock}
+    return ResourceServer(**{**arguments, **options})
+
+
+def reason(validate: Validate, server: ResourceServer, token: str) -> Reason:
+    with pytest.raises((InvalidToken, TemporarilyUnavailable)) as refused:
+        validate(server, token)
+    assert isinstance(refused.value, (InvalidToken, TemporarilyUnavailable))
+    return refused.value.reason
+
+
+def test_a_signature_is_checked_once(
+    issuer: LocalIssuer, clock: Clock, validate: Validate, verifications: list[bytes]
+) -> None:
+    """The second time the same token is recognised, and says the same."""
+    server, raw = server_for(issuer, clock), issuer.token(scope="read:contacts", claims={"permissions": ["a"]})
+    first, second = validate(server, raw), validate(server, raw)
+    assert len(verifications) == 1
+    assert (second.claims, second.scopes, second.permissions) == (first.claims, first.scopes, first.permissions)
+
+
+def test_size_zero_switches_it_off(
+    issuer: LocalIssuer, clock: Clock, validate: Validate, verifications: list[bytes]
+) -> None:
+    """With no room every validation checks the signature."""
+    server, raw = server_for(issuer, clock, token_cache_size=0), issuer.token()
+    validate(server, raw)
+    validate(server, raw)
+    assert len(verifications) == 2
+
+
+@pytest.mark.parametrize("size", [-1, True, 1.5, "10", None])
+def test_size_is_a_whole_number(issuer: LocalIssuer, clock: Clock, size: object) -> None:
+    """A wrong size is told when the server is made."""
+    with pytest.raises(ConfigurationError, match="token_cache_size"):
+        server_for(issuer, clock, token_cache_size=size)
+
+
+@pytest.mark.parametrize(
+    ("options", "claims", "step", "expected"),
+    [
+        ({}, {}, 86_400 + 30, Reason.EXPIRED),
+        ({"max_token_age": 600}, {}, 631, Reason.TOO_OLD),
+        ({}, {"nbf": NOW}, -31, Reason.NOT_YET_VALID),
+        ({}, {}, -31, Reason.ISSUED_IN_FUTURE),
+    ],
+)
+def test_times_are_judged_again(
+    issuer: LocalIssuer,
+    clock: Clock,
+    validate: Validate,
+    options: dict[str, Any],
+    claims: dict[str, Any],
+    step: float,
+    expected: Reason,
+) -> None:
+    """SEC-02: what is remembered expires, grows old, and is not good before its time when the clock goes back."""
+    server, raw = server_for(issuer, clock, **options), issuer.token(claims=claims)
+    validate(server, raw)
+    clock.now += step
+    assert reason(validate, server, raw) is expected
+
+
+def test_revocation_is_asked_every_time(issuer: LocalIssuer, clock: Clock, validate: Validate) -> None:
+    """SEC-02: a revocation ends what is remembered, and so does a revocation list that cannot be asked."""
+    answers: list[Any] = [False, False, True, None]
+    server, raw = server_for(issuer, clock, is_revoked=lambda token: answers.pop(0)), issuer.token()
+    validate(server, raw)
+    validate(server, raw)
+    assert reason(validate, server, raw) is Reason.REVOKED
+    assert reason(validate, server, raw) is Reason.REVOCATION_UNAVAILABLE
+
+
+def test_a_withdrawn_key_ends_its_tokens(issuer: LocalIssuer, clock: Clock, validate: Validate) -> None:
+    """SEC-02: from the next good fetch on, a token of a key that is gone is refused, remembered or not."""
+    monotonic = Clock()
+    server = server_for(
+        issuer, clock, jwks=None, transport=issuer.transport(), monotonic=monotonic, keys=KeyPolicy(time_to_live=600)
+    )
+    old, raw = issuer.key, issuer.token()
+    for _ in range(3):
+        validate(server, raw)
+    issuer.rotate()
+    issuer.withdraw(old.kid)
+    validate(server, raw)
+    validate(server, issuer.token())  # an unknown key: the fetch that brings the news
+    assert reason(validate, server, raw) is Reason.UNKNOWN_KEY
+    server.close()
+
+
+def test_keys_that_must_be_refreshed_end_what_is_remembered(
+    issuer: LocalIssuer, clock: Clock, validate: Validate
+) -> None:
+    """SEC-02: a hit never outlives the time to live of the keys: they are fetched, and the news is heeded."""
+    monotonic = Clock()
+    server = server_for(
+        issuer, clock, jwks=None, transport=issuer.transport(), monotonic=monotonic, keys=KeyPolicy(time_to_live=600)
+    )
+    raw = issuer.token()
+    for _ in range(3):
+        validate(server, raw)
+    kid = issuer.key.kid
+    issuer.rotate()
+    issuer.withdraw(kid)
+    monotonic.now += 601
+    assert reason(validate, server, raw) is Reason.UNKNOWN_KEY
+    server.close()
+
+
+def test_two_policies_do_not_share(issuer: LocalIssuer, clock: Clock) -> None:
+    """A token that is good for one resource server is judged anew by another, whatever the first remembers."""
+    raw = issuer.token()
+    server_for(issuer, clock).validate(raw)
+    strict = server_for(issuer, clock, profile="rfc9068")
+    assert reason(ResourceServer.validate, strict, raw) is Reason.CLAIM_MISSING
+    other = server_for(issuer, clock, audience="other")
+    assert reason(ResourceServer.validate, other, raw) is Reason.WRONG_AUDIENCE
+
+
+def test_a_refused_token_is_not_remembered(issuer: LocalIssuer, clock: Clock, verifications: list[bytes]) -> None:
+    """A tampered twin of a remembered token is another token."""
+    server, raw = server_for(issuer, clock), issuer.token()
+    server.validate(raw)
+    for _ in range(2):
+        assert reason(ResourceServer.validate, server, issuer.tampered(raw)) is Reason.BAD_SIGNATURE
+    assert len(verifications) == 3
+
+
+def test_a_handler_cannot_change_what_the_next_one_sees(issuer: LocalIssuer, clock: Clock) -> None:
+    """The claims are read anew for each request."""
+    server, raw = server_for(issuer, clock), issuer.token(claims={"permissions": ["read"]})
+    for _ in range(3):
+        token = server.validate(raw)
+        assert token.permissions == ("read",)
+        token.claims["permissions"].append("admin")
+
+
+def test_holds_no_token(issuer: LocalIssuer, clock: Clock) -> None:
+    """SEC-03: at rest there are digests and claims; the signature, without which they are no token, is not kept."""
+    server, raw = server_for(issuer, clock), issuer.token()
+    server.validate(raw)
+    everything = repr(vars(server._token_cache))
+    assert "Remembered" in everything
+    assert raw.rpartition(".")[2] not in everything
+    assert raw.split(".")[1] not in everything
+
+
+def test_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
+    """A storm of tokens leaves the newest."""
+    cache = TokenCache(10)
+    for number in range(1_000):
+        cache.put(number.to_bytes(4, "big"), Remembered("https://a.example/", b"{}", {"exp": NOW}, 0))
+    assert [number for number in range(1_000) if cache.get(number.to_bytes(4, "big"))] == list(range(990, 1_000))
+
+
+def test_forty_threads_agree(issuer: LocalIssuer, clock: Clock) -> None:
+    """Threads that share a small cache get the right claims, each for its own token."""
+    server = server_for(issuer, clock, token_cache_size=5)
+    tokens = {f"auth0|{number}": issuer.token(subject=f"auth0|{number}") for number in range(20)}
+    wrong: list[object] = []
+
+    def ask() -> None:
+        for subject, raw in tokens.items():
+            if server.validate(raw).subject != subject:
+                wrong.append(subject)
+
+    threads = [threading.Thread(target=ask) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_holds(issuer: LocalIssuer, clock: Clock) -> None:
+    """A lock that was held while the process forked is made anew in the child."""
+    server, raw = server_for(issuer, clock), issuer.token()
+    server.validate(raw)
+    with server._token_cache._lock:
+        child = os.fork()
+        if child == 0:
+            threading.Timer(20, os._exit, [1]).start()
+            os._exit(0 if server.validate(raw).issuer == issuer.url else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
