@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from sample_apis.demo.browser_system import BrowserSystem, open_browser_system
 from sample_apis.demo.narrator import Narrator, painter
 from sample_apis.demo.services import STOP_SIGNALS, StartError
 from sample_apis.demo.stage import Stage, open_stage
@@ -40,7 +41,9 @@ def play(*, as_json: bool, serve: bool) -> int:
             if as_json:
                 print(json.dumps([asdict(row) for row in narrator.rows], indent=2))
             if serve:
-                keep_running(stage)
+                (browser_folder := folder / "browser").mkdir()
+                with open_browser_system(browser_folder) as system:
+                    keep_running(stage, system)
         return int(failed)
     except StartError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -67,12 +70,16 @@ def tell_story(stage: Stage, say: Callable[[str], object]) -> Narrator:
     return narrator
 
 
-def keep_running(stage: Stage) -> None:
-    """Print commands that ask the services, and wait for Ctrl-C or SIGTERM."""
+def keep_running(stage: Stage, system: BrowserSystem) -> None:
+    """Print commands that ask the services and the page to open, and wait for Ctrl-C or SIGTERM."""
     with suppress(KeyboardInterrupt):
         print(f"\nEverything keeps running; the logs are in {stage.folder}. Paste these, each a line of its own:\n")
         for purpose, command in curl_commands(stage):
             print(f"# {purpose}\n{command}\n")
+        print("The same in a browser, with a login and services of its own:\n")
+        for service in system.services:
+            print(f"    {service.name:20} {service.url}")
+        print(f"\nOpen {system.page} and log in as alice; the password is alice, too.\n")
         print("Ctrl-C ends it.", flush=True)
         while True:
             signal.pause()

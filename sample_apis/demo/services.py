@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +18,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ADDRESS = re.compile(r" listens on (http://\S+)")
 
 # Settings of the caller's own services and proxies are not ours: they would lead the services astray.
-_FOREIGN = re.compile(r"(TOKEN_GUARD|CONTACTS|CALENDARS|GATEWAY)_.*|.*_proxy", re.IGNORECASE)
+_FOREIGN = re.compile(
+    r"(TOKEN_GUARD|CONTACTS|CALENDARS|GATEWAY|REPORTS|AUTHORIZATION_SERVER|WEB)_.*|.*_proxy", re.IGNORECASE
+)
 
 
 class StartError(Exception):
@@ -28,12 +30,16 @@ class StartError(Exception):
 class Service:
     """One service, `python -m sample_apis.NAME`, with its log and its databases in a folder.
 
-    It listens on a free port, and on the same one after a restart. Its process belongs to our process group.
+    It listens on a free port unless it is given one, and on the same one after a restart. Its process belongs to our
+    process group.
     """
 
-    def __init__(self, name: str, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, folder: Path, settings: Mapping[str, str], *, port: int = 0, arguments: Sequence[str] = ()
+    ) -> None:
         self.name = name
-        self.url = ""
+        self.arguments = tuple(arguments)  # of its command line, from the next start on
+        self.url = f"http://localhost:{port}" if port else ""
         self._folder = folder
         self._log = folder / f"{name}.log"
         self._settings = {name: value for name, value in os.environ.items() if not _FOREIGN.fullmatch(name)}
@@ -44,7 +50,7 @@ class Service:
     def start(self) -> None:
         """Start the process; `wait_until_ready` says when it listens, so that several can start side by side."""
         settings = {**self._settings, f"{self.name.upper()}_PORT": str(urlsplit(self.url).port or 0)}
-        command = [sys.executable, "-m", f"sample_apis.{self.name}"]
+        command = [sys.executable, "-m", f"sample_apis.{self.name}", *self.arguments]
         with self._log.open("ab") as log, uninterrupted():
             self._began_at = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own module
