@@ -44,13 +44,13 @@ def run(
     serve: Callable[[App, socket.socket, Origins], None],
 ) -> None:
     """Run the service `name` until it is told to stop. A wrong setting ends the process with status 1 and the fix."""
-    _log_to_stderr()
+    log_to_stderr()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         resource_server = resource_server_from_env(os.environ)
         app, origins = build(resource_server, os.environ), read_origins(os.environ)
-        listener = _listen(name, *read_address(name, os.environ, default_port=default_port))
+        listener = listen(name, *read_address(name, os.environ, default_port=default_port))
         try:
             _warm_up(resource_server)
             host, port = listener.getsockname()[:2]
@@ -87,7 +87,7 @@ class TokenFreeFormatter(logging.Formatter):
         return _TOKEN.sub("[token]", super().format(record))
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(TokenFreeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -106,12 +106,12 @@ def _log_requests(app: "WSGIApplication") -> "WSGIApplication":
     return logged
 
 
-def _stop(number: int, frame: object) -> None:
+def stop(number: int, frame: object) -> None:
     # waitress stops on SystemExit; uvicorn stops by itself and raises the signal again when it is done.
     sys.exit(0)
 
 
-def _listen(name: str, host: str, port: int) -> socket.socket:
+def listen(name: str, host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, UnicodeError) as error:  # the latter for a host that cannot be the name of one

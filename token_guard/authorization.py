@@ -33,7 +33,8 @@ def requires(*requirements: Requirement | str) -> Callable[[View], View]:
     """Demand `requirements` of the access token before the view runs; a plain string is a scope.
 
     For sync and async functions, methods, and view classes of Flask, Django and Starlette. Without a guard around the
-    view it never runs. Does NOT validate the token: the guard has.
+    view it never runs. Does NOT validate the token: the guard has. The decorator that registers a route goes above it:
+    below, it would register the view without its requirement.
 
     Raises:
         ConfigurationError: a requirement cannot be understood, or the view is `@public`.

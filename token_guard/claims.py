@@ -122,10 +122,8 @@ def not_sender_constrained(claims: Mapping[str, Any]) -> None:
 def audience_is_ours(audience: str | Collection[str], policy: ClaimPolicy) -> None:
     """One audience is ours, compared whole and exactly (RFC 7519 4.1.3, RFC 8725 3.9)."""
     if policy.audiences.isdisjoint((audience,) if isinstance(audience, str) else audience):
-        raise InvalidToken(
-            Reason.WRONG_AUDIENCE,
-            detail=f"the token is for {shown(audience)}, this API accepts {', '.join(sorted(policy.audiences))}",
-        )
+        accepted = ", ".join(map(shown, sorted(policy.audiences)))
+        raise InvalidToken(Reason.WRONG_AUDIENCE, detail=f"the token is for {shown(audience)}, accepted are {accepted}")
 
 
 def organization_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:

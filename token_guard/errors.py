@@ -65,6 +65,10 @@ _DESCRIPTIONS: dict[Reason, str] = {
 }
 
 
+# A client that gets one of these learns from the answer what it lacks. Of all others only the log tells the reason.
+TOLD_TO_CLIENT = frozenset({Reason.MISSING_TOKEN, *_DESCRIPTIONS})
+
+
 class TokenGuardError(Exception):
     """The root of everything that Token Guard raises on purpose."""
 

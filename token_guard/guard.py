@@ -27,6 +27,8 @@ __all__ = [
     "is_public",
 ]
 
+_OWN_SETTINGS = ("PUBLIC_PATHS", "ALLOW_ANONYMOUS")
+
 
 class Guard:
     """Closed by default: every request needs a valid token, unless a rule of this class lets it in.
@@ -59,12 +61,16 @@ class Guard:
         Raises:
             ConfigurationError: a setting is missing, unknown, malformed, or contradicts another.
         """
-        own = {name: values[name] for name in ("PUBLIC_PATHS", "ALLOW_ANONYMOUS") if name in values}
+        own = {name: values[name] for name in _OWN_SETTINGS if name in values}
         others = {name: value for name, value in values.items() if name not in own}
         named = others.pop("RESOURCE_SERVER", None)
         if named is not None and others:
             raise ConfigurationError(f"{where}RESOURCE_SERVER and {where}{min(others)} contradict each other; keep one")
-        server = ResourceServer(**read_settings(others, where)) if named is None else _import_server(named, where)
+        server = (
+            ResourceServer(**read_settings(others, where, also=(*_OWN_SETTINGS, "RESOURCE_SERVER")))
+            if named is None
+            else _import_server(named, where)
+        )
         return cls(server, **{name.lower(): value for name, value in own.items()})  # type: ignore[arg-type]
 
     def decide(self, cell: RequestCell, request: RequestView, path: str, *, marked_public: bool = False) -> None:
@@ -95,6 +101,7 @@ class Guard:
         return self.resource_server.challenge(refusal)
 
     def _is_open(self, cell: RequestCell, request: RequestView, path: str, marked_public: bool) -> bool:
+        cell.target = request.method, path
         if marked_public or path in self._exact or path.startswith(self._prefixes) or _is_preflight(request):
             cell.access = Access.PUBLIC
         return cell.access is not None

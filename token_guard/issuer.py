@@ -42,6 +42,10 @@ class Issuer:
         check_https("issuer", self.url)
         if "?" in self.url or "#" in self.url:
             raise ConfigurationError(f"issuer {self.url!r} must have no query and no fragment (RFC 8414 2)")
+        if "/.well-known/" in self.url:
+            raise ConfigurationError(
+                f"issuer {self.url!r} is the address of a document: give the part before /.well-known/"
+            )
         sources = [name for name in ("jwks", "jwks_uri", "metadata_url", "secret") if getattr(self, name) is not None]
         if len(sources) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(sources)} contradict each other; keep one")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from .errors import RequestRejected, TemporarilyUnavailable
+from .errors import TOLD_TO_CLIENT, RequestRejected, TemporarilyUnavailable, shown
 
 if TYPE_CHECKING:
     from .access_token import AccessToken
@@ -48,9 +48,10 @@ class RequestCell:
     """The guard's decision about one request. `access` is None until the guard has decided.
 
     `render` turns a refusal into the framework's own response object. `raw_token` is kept for token exchange alone.
+    `target` is the request's method and path, for the log.
     """
 
-    __slots__ = ("access", "raw_token", "refusal", "render", "token")
+    __slots__ = ("access", "raw_token", "refusal", "render", "target", "token")
 
     def __init__(self, render: Callable[[Refusal], Any]) -> None:
         self.render: Callable[[Refusal], Any] = render
@@ -58,6 +59,7 @@ class RequestCell:
         self.token: AccessToken | None = None
         self.raw_token: str | None = None
         self.refusal: Refusal | None = None
+        self.target: tuple[str, str] | None = None
 
     def admit(self, token: "AccessToken", raw_token: str) -> None:
         """Let the request in with its access token."""
@@ -66,11 +68,17 @@ class RequestCell:
         self.raw_token = raw_token
 
     def refuse(self, error: Refusal) -> Refusal:
-        """Make `error` the answer to this request, whatever the application answers afterwards. The first one stays."""
+        """Make `error` the answer to this request, whatever the application answers afterwards. The first one stays.
+
+        Logged as a warning where the answer does not tell the client why: Python shows warnings by default.
+        """
         if self.refusal is None:
             self.refusal = error.with_traceback(None)  # whose frames hold the cell, and with it the raw token
-            level = logging.WARNING if isinstance(error, TemporarilyUnavailable) else logging.INFO
-            _log.log(level, "request refused: %s", error, extra={"event": "request_refused", "reason": error.reason})
+            unavailable = isinstance(error, TemporarilyUnavailable)
+            level = logging.INFO if error.reason in TOLD_TO_CLIENT and not unavailable else logging.WARNING
+            target = f" ({shown(self.target[0])[1:-1]} {shown(self.target[1])[1:-1]})" if self.target else ""
+            extra = {"event": "request_refused", "reason": error.reason}
+            _log.log(level, "request refused: %s%s", error, target, extra=extra)
         return self.refusal
 
 

@@ -174,6 +174,11 @@ def _requirement(member: object) -> Requirement:
         return scope(member)
     if isinstance(member, Requirement):
         return member
+    if callable(member):
+        name = getattr(member, "__qualname__", member)
+        raise ConfigurationError(f'give the scopes in parentheses: @requires_scope("read:contacts") above {name}')
+    if isinstance(member, (list, tuple, set, frozenset)):
+        raise ConfigurationError(f"give scopes one by one, not as {member!r}")
     raise ConfigurationError(f"{member!r} is no requirement: give a scope's name, or scope(...), permission(...), ...")
 
 

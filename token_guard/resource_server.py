@@ -329,7 +329,10 @@ def _untrusted(claims: Mapping[str, Any], trusted: Collection[str]) -> InvalidTo
         return InvalidToken(Reason.CLAIM_MISSING, detail="the token has no iss")
     if not isinstance(issuer, str):
         return InvalidToken(Reason.CLAIM_MALFORMED, detail="the claim iss has the wrong type")
-    return InvalidToken(Reason.WRONG_ISSUER, detail=f"iss is {shown(issuer)}, trusted are {', '.join(trusted)}")
+    detail = f"iss is {shown(issuer)}, trusted are {', '.join(map(shown, trusted))}"
+    if issuer.rstrip("/") in {url.rstrip("/") for url in trusted}:
+        detail += "; only the slash at the end differs: spell the setting issuer as the token does"
+    return InvalidToken(Reason.WRONG_ISSUER, detail=detail)
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -13,18 +13,18 @@ from .errors import ConfigurationError
 SETTINGS_PREFIX = "TOKEN_GUARD_"
 
 
-def read_settings(values: Mapping[str, object], where: str) -> dict[str, Any]:
+def read_settings(values: Mapping[str, object], where: str, *, also: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the keyword arguments of ResourceServer for settings named `ISSUER`, `AUDIENCE` and so on.
 
     A text may hold several words separated by spaces where a collection is meant. `where` is the prefix that error
-    messages put before a setting's name.
+    messages put before a setting's name, and `also` are settings that are read elsewhere.
 
     Raises:
         ConfigurationError: a setting is missing, unknown or malformed.
     """
     unknown = sorted(values.keys() - _SETTINGS.keys())
     if unknown:
-        raise ConfigurationError(f"{where}{unknown[0]} is not a setting; known are {', '.join(_SETTINGS)}")
+        raise ConfigurationError(f"{where}{unknown[0]} is not a setting; known are {', '.join((*_SETTINGS, *also))}")
     for name in ("ISSUER", "AUDIENCE"):
         if not values.get(name):
             raise ConfigurationError(f"{where}{name} is required and not set")

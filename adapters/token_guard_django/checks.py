@@ -20,7 +20,11 @@ def check_middleware(**_: object) -> list[CheckMessage]:
     """Check that TokenGuardMiddleware is there, and that nothing acts on a view or answers a request before it."""
     before: list[str] = []
     for path in settings.MIDDLEWARE:
-        middleware = import_string(path)
+        try:
+            middleware = import_string(path)
+        except ImportError as error:
+            hint = 'It is spelled "token_guard_django.TokenGuardMiddleware".' if "token_guard" in path else None
+            return [Error(f"MIDDLEWARE: {path!r} cannot be imported: {error}", hint=hint, id="token_guard.E003")]
         if isinstance(middleware, type) and issubclass(middleware, TokenGuardMiddleware):
             return [_acts_first(earlier) for earlier in before]
         if path == _CACHE or hasattr(middleware, "process_view"):

@@ -4,7 +4,7 @@ Knows how a refusal crosses REST framework's exception handling, and nothing abo
 """
 
 import functools
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from django.http import HttpResponse
 from rest_framework.authentication import BaseAuthentication
@@ -12,13 +12,15 @@ from rest_framework.exceptions import APIException
 from rest_framework.permissions import SingleOperandHolder
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
-from token_guard import AccessToken, MissingToken, all_of, any_of
+from token_guard import AccessToken, ConfigurationError, MissingToken, all_of, any_of
 from token_guard.guard import Refusal, RequestCell, Requirement, current_cell
 
 from .guard import Cell, answer, guard, new_cell, request_view
 from .principal import TokenPrincipal
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # it reads the settings that name AccessTokenAuthentication
 
 
 class AccessTokenAuthentication(BaseAuthentication):
@@ -44,10 +46,12 @@ class HasScope(SingleOperandHolder):
     """A permission: demands scopes, or other requirements, of the access token. Combines with `&`, `|` and `~`.
 
     Raises:
-        ConfigurationError: a requirement cannot be understood.
+        ConfigurationError: no requirement, or one that cannot be understood.
     """
 
     def __init__(self, *requirements: Requirement | str) -> None:
+        if not requirements:  # views call a class that stands in `permission_classes` without arguments
+            raise ConfigurationError('HasScope needs a scope: HasScope("read:contacts")')
         self._needed = all_of(*requirements)
 
     def __call__(self, *_: object, **__: object) -> Self:
@@ -60,7 +64,7 @@ class HasScope(SingleOperandHolder):
     def __or__(self, other: Any) -> Any:
         return HasScope(any_of(self._needed, other._needed)) if isinstance(other, HasScope) else super().__or__(other)
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         """Tell whether the token meets the requirements. If not, and if nothing else permits, our 403 is the answer."""
         cell = _decided_cell(request)
         refusal = self._refusal(cell.token)
@@ -69,7 +73,7 @@ class HasScope(SingleOperandHolder):
             view.permission_denied = functools.partial(_deny, cell, refusal)  # type: ignore[method-assign]
         return refusal is None
 
-    def has_object_permission(self, request: Request, view: APIView, obj: object) -> bool:
+    def has_object_permission(self, request: Request, view: "APIView", obj: object) -> bool:
         """Return True: `has_permission` was asked before."""
         return True
 

@@ -58,6 +58,8 @@ class TokenGuard:
         Raises:
             ConfigurationError: as the class.
         """
+        if not isinstance(app, Flask):
+            raise ConfigurationError(f"TokenGuard guards a Flask application, not a {type(app).__name__}")
         if "token_guard" in app.extensions:
             raise ConfigurationError(f"the application {app.name!r} has a guard already: make one TokenGuard for it")
         guard = Guard.from_settings(self._settings(app), _PREFIX)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 
-from sample_apis.service import _listen, _log_to_stderr, _stop, serve_asgi
+from sample_apis.service import listen, log_to_stderr, serve_asgi, stop
 from sample_apis.settings import Environ, SettingError, read_address
 
 _log = logging.getLogger("sample_apis")
@@ -20,13 +20,13 @@ _log = logging.getLogger("sample_apis")
 
 def run_app(name: str, *, default_port: int, build: Callable[[Environ], ASGIApp]) -> None:
     """Run the app `name` until it is told to stop. A wrong setting ends the process with status 1 and the fix."""
-    _log_to_stderr()
+    log_to_stderr()
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)  # addresses that a login returns to hold its code
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         app = build(os.environ)
-        with _listen(name, *read_address(name, os.environ, default_port=default_port)) as listener:
+        with listen(name, *read_address(name, os.environ, default_port=default_port)) as listener:
             host, port = listener.getsockname()[:2]
             _log.info("%s listens on http://%s:%d", name, f"[{host}]" if ":" in host else host, port)
             serve_asgi(app, listener)
