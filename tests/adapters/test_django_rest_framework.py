@@ -496,7 +496,7 @@ class Inside:
 
     class Plain(APIView):
         authentication_classes = (AccessTokenAuthentication,)
-        permission_classes = ()
+        permission_classes: tuple[Any, ...] = ()
 
         def get(self, request: Request) -> Response:
             return Response()
