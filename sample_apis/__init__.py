@@ -2,9 +2,9 @@
 
 `organizer.py` is the resource server, `contacts/` (Flask) and `calendars/` (Starlette) are the services that it
 guards, `gateway.py` fronts both. `reports/` (Django) is an API of its own that calls the two on behalf of the user.
-`authorization_server/` stands in for a hosted authorization server, for development only; `web/` is a single-page app and
-`web_backend/` an app with a backend that log in there. `demo/` is the story that scripts/demo tells. Every other module
-here is what the services share.
+`authorization_server/` stands in for a hosted authorization server, for development only; `web/` is a single-page app
+and `web_backend/` an app with a backend that log in there. `demo/` is the story that scripts/demo tells. Every other
+module here is what the services share.
 
     python -m sample_apis.contacts      TOKEN_GUARD_ISSUER  CONTACTS_HOST  CONTACTS_PORT (8001)  CONTACTS_DATABASE
     python -m sample_apis.calendars     TOKEN_GUARD_ISSUER  CALENDARS_HOST  CALENDARS_PORT (8002)  CALENDARS_DATABASE

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -824,7 +824,8 @@ def served(application: Any) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.effective_port}"
     finally:
-        server.trigger.pull_trigger(lambda: waitress.wasyncore.close_all(server._map, ignore_all=True))
+        with suppress(OSError):  # the server may close its trigger before it was pulled all the way
+            server.trigger.pull_trigger(lambda: waitress.wasyncore.close_all(server._map, ignore_all=True))
         thread.join()
         server.task_dispatcher.shutdown()
 

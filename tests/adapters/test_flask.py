@@ -4,6 +4,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -781,7 +782,8 @@ def served() -> Iterator[tuple[str, list[tuple[int, object]]]]:
     thread = threading.Thread(target=server.run)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}", seen
-    server.trigger.pull_trigger(lambda: wasyncore.close_all(sockets))
+    with suppress(OSError):  # the server may close its trigger before it was pulled all the way
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(sockets))
     thread.join()
     server.task_dispatcher.shutdown()
 
