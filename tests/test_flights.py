@@ -207,3 +207,16 @@ def test_a_flight_lands_after_the_loop_of_a_waiter_has_ended(backend: str, caplo
     anyio.run(give_up, backend=backend)
     flight.set_result(None)
     assert not caplog.records
+
+
+def test_each_waiter_raises_an_error_of_its_own() -> None:
+    """BEARER-15: a shared exception would gather the frames of all who wait, and each would see the others'."""
+    flight: Future[None] = Future()
+    flight.set_exception(TemporarilyUnavailable(detail="the issuer is down", retry_after=7))
+    raised = []
+    for _ in range(2):
+        with pytest.raises(TemporarilyUnavailable, match="the issuer is down") as error:
+            wait(flight)
+        raised.append(error.value)
+    assert raised[0] is not raised[1]
+    assert [error.retry_after for error in raised] == [7, 7]

@@ -453,3 +453,24 @@ def test_an_issuer_that_fails_makes_nobody_throw_a_good_token_away(
         assert not isinstance(question.outcome, Want)
         if question.asked - simulation.published[question.kid] > POLICY.unknown_key_cooldown:
             assert question.outcome in ([question.kid], Reason.KEYS_UNAVAILABLE)
+
+
+class Watched(KeyCache):
+    """A cache that tells which keys were held when the generation changed."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "generation" and value:
+            held.append(self.keys)
+        super().__setattr__(name, value)
+
+
+held: list[KeySet | None] = []
+
+
+def test_the_generation_changes_after_the_keys() -> None:
+    """SEC-02: who reads the generation and then the keys never takes withdrawn keys for those of the new generation."""
+    cache = Watched(POLICY)
+    held.clear()
+    fetch(cache, "k0", at=0)
+    fetch(cache, "k1", at=1)
+    assert [keys.key_ids for keys in held if keys is not None] == [("k0",), ("k1",)]

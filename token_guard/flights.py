@@ -5,6 +5,7 @@ on one `concurrent.futures.Future`. Knows nothing about what is fetched.
 """
 
 import asyncio
+import copy
 import os
 import sys
 import threading
@@ -127,9 +128,10 @@ def wait(flight: "Future[Outcome]", patience: float = PATIENCE) -> Outcome:
         TemporarilyUnavailable: it does not land.
     """
     try:
-        return flight.result(patience)
+        flight.exception(patience)
     except WaitTimeout:
         raise _stuck() from None
+    return _outcome(flight)
 
 
 async def wait_async(flight: "Future[Outcome]", patience: float = PATIENCE) -> Outcome:
@@ -138,7 +140,8 @@ async def wait_async(flight: "Future[Outcome]", patience: float = PATIENCE) -> O
     if trio is None or not trio.lowlevel.in_trio_run():
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                return await asyncio.wrap_future(flight)
+                await asyncio.wait([asyncio.wrap_future(flight)])
+                return _outcome(flight)
         raise _stuck()
     landed, token = trio.Event(), trio.lowlevel.current_trio_token()
 
@@ -149,8 +152,18 @@ async def wait_async(flight: "Future[Outcome]", patience: float = PATIENCE) -> O
     flight.add_done_callback(land)
     with trio.move_on_after(patience):
         await landed.wait()
-        return flight.result(0)
+        return _outcome(flight)
     raise _stuck()
+
+
+def _outcome(flight: "Future[Outcome]") -> Outcome:
+    """Return what a landed flight brought. Each waiter raises its own error: a shared one gathers the frames of all."""
+    error = flight.exception(0)
+    if error is None:
+        return flight.result(0)
+    own = copy.copy(error)
+    own.args = error.args
+    raise own.with_traceback(None)
 
 
 def _stuck() -> TemporarilyUnavailable:

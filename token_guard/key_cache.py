@@ -120,12 +120,13 @@ class KeyCache:
 
     def succeeded(self, keys: KeySet, max_age: float | None, now: float) -> None:
         """Replace the keys: those that the issuer no longer publishes are gone."""
-        if self.keys is None or keys.identity != self.keys.identity:
-            self.generation += 1
+        changed = self.keys is None or keys.identity != self.keys.identity
         lifetime = self._policy.time_to_live
         if max_age is not None:
             lifetime = min(lifetime, max(max_age, MIN_LIFETIME))
         self.keys = keys
+        if changed:  # after the keys: whoever reads the generation first never takes old keys for those of a new one
+            self.generation += 1
         self.in_flight = False
         self._last_good_flight = self.flights
         self.fetched_at = now

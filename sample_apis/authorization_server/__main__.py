@@ -140,6 +140,10 @@ def log_to_stderr() -> None:
 def change_keys(command: str, kid: str | None) -> None:
     """Rotate the keys or revoke one, and list them."""
     keys = open_store(NAME, os.environ, KeyRing)
+    if command != "revoke-key" and not list(keys.states()):
+        raise SettingError(
+            f"no server has kept keys here: run this in the server's folder, or set {NAME.upper()}_DATABASE to its file"
+        )
     match command:
         case "rotate-keys":
             keys.rotate()

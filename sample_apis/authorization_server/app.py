@@ -148,9 +148,10 @@ def token_status() -> Response:
 
 
 def userinfo() -> dict[str, object]:
-    authorization = presented_token(f"{request.host_url}userinfo").authorization
-    user = running_server().catalogue.user(authorization.username)
-    return user.claims(authorization.scope) if user else abort(HTTPStatus.NOT_FOUND)
+    token = presented_token(f"{request.host_url}userinfo")
+    user = running_server().catalogue.user(token.authorization.username)
+    # The token's own scope: a refresh may have asked for less than the login was granted.
+    return user.claims(token.members.get("scope", "")) if user else abort(HTTPStatus.NOT_FOUND)
 
 
 def read_user(subject: str) -> dict[str, object]:

@@ -92,7 +92,7 @@ class ProblemMiddleware:
         if not isinstance(error, Problem):
             return None
         if error.__cause__ is not None:
-            _log.warning("%s The cause: %r", error, error.__cause__)
+            _log.warning("%a The cause: %r", str(error), error.__cause__)
         return answer_problem(error)
 
 

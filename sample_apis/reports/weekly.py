@@ -58,6 +58,8 @@ class Source:
             page = answer.raise_for_status().json()
             # Of the next address the path alone: a token goes to no host that an answer names.
             following = page["next"] and httpx.URL(page["next"]).raw_path.decode()
+            if following is not None and not following.startswith("/"):
+                raise ValueError("the next address has no path")
             return {"items": list(page["items"]), "next": following}
         except (httpx.HTTPStatusError, httpx.InvalidURL, ValueError, TypeError, KeyError) as error:
             detail = f"The {self._name} service did not answer with a list, but with {answer.status_code}."
@@ -68,7 +70,9 @@ class Source:
         if refused.error in USERS_TURN:
             detail = f"You have to allow, or log in once more, that reports read {self._name} for you ({words})."
             return Problem(HTTPStatus.FORBIDDEN, detail)
-        return Problem(HTTPStatus.BAD_GATEWAY, f"The authorization server refused a token for {self._name} ({words}).")
+        # What only the operator can mend is told by its code; the words are in the log.
+        detail = f"The authorization server refused a token for {self._name} ({refused.error})."
+        return Problem(HTTPStatus.BAD_GATEWAY, detail)
 
 
 def weekly_report(contacts: Source, calendars: Source, begin: str, end: str) -> Item:

@@ -213,7 +213,7 @@ def test_without_a_token_for_reports_nothing_is_exchanged(
         ({"error": "interaction_required"}, 403, "(interaction_required)"),
         ({"error": "invalid_grant"}, 403, "log in once more"),
         ({"error": "invalid_client"}, 502, "(invalid_client)"),
-        ({"error": "invalid_target", "error_description": "Not paired."}, 502, "(invalid_target: Not paired.)"),
+        ({"error": "invalid_target", "error_description": "Not paired."}, 502, "(invalid_target)"),
     ],
 )
 def test_what_the_authorization_server_refuses_is_said_in_its_words(

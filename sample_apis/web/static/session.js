@@ -74,6 +74,7 @@ export async function currentUser() {
 }
 
 export function logOut() {
+  sessionStorage.removeItem(PICKED); // nor are they the next user's
   return client.logout({ logoutParams: { returnTo: location.origin } });
 }
 
