@@ -14,7 +14,7 @@ from sample_apis.authorization_server.app import create_app
 from sample_apis.authorization_server.catalogue import Catalogue, sample_catalogue
 from sample_apis.authorization_server.keys import ALGORITHMS, KeyRing, UnknownKey
 from sample_apis.authorization_server.tokens import DIALECTS
-from sample_apis.service import TokenFreeFormatter, serve_wsgi
+from sample_apis.service import log_to_stderr, serve_wsgi
 from sample_apis.settings import SettingError, open_store, read_address
 
 NAME = "authorization_server"
@@ -129,12 +129,6 @@ def serve(options: argparse.Namespace) -> None:
             serve_wsgi(app, listener)  # type: ignore[arg-type]
         finally:
             _log.info("%s stopped", NAME)
-
-
-def log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(TokenFreeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def change_keys(command: str, kid: str | None) -> None:
