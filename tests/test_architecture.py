@@ -38,9 +38,11 @@ LEVELS = {
     "key_set": 4,
     "token_cache": 4,
     "fetch": 5,
-    "key_cache": 5,
+    "key_store": 5,
     "flights": 6,
-    "key_source": 7,
+    "key_cache": 6,
+    "key_source": 5,
+    "fetched_keys": 7,
     "authorization": 8,
     "resource_server": 8,
     "guard": 9,
@@ -52,7 +54,7 @@ CORE_DEPENDENCIES = {"cachetools", "cryptography", "httpx", "jwt"}
 NETWORK = {"http.client", "http.server", "httpx", "socket", "socketserver", "ssl", "urllib.request"}
 MAY_USE_NETWORK = {"fetch", "on_behalf_of", "testing"}  # on_behalf_of: httpx.Auth for the client's own requests
 LOCKS = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"}
-MAY_LOCK = {"flights", "key_source", "on_behalf_of", "token_cache"}
+MAY_LOCK = {"fetched_keys", "flights", "on_behalf_of", "token_cache"}
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 MOST_CODE_LINES_OF_CORE_FILE = 250

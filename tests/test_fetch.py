@@ -118,12 +118,15 @@ def test_brings_a_document(client: Client, serve: Callable[..., RawServer]) -> N
         ("max-age=1e3", None),
         ("max-age=9999999999", None),
         ("no-store", None),
+        ("max-age=120\r\nAge: 50", 70),
+        ("max-age=120\r\nAge: 500", 0),
+        ("max-age=120\r\nAge: -5", 120),
     ],
 )
 def test_tells_how_long_a_document_may_be_kept(
     client: Client, serve: Callable[..., RawServer], header: str, max_age: float | None
 ) -> None:
-    """Cache-Control is heeded where it is a plain number of seconds."""
+    """Cache-Control is heeded where it is a plain number of seconds, less the time spent in caches (RFC 9111 4.2)."""
     assert client.get(serve(answer(b"{}", f"Cache-Control: {header}")).url).max_age == max_age
 
 
@@ -184,10 +187,18 @@ def test_follows_no_redirect(client: Client, serve: Callable[..., RawServer], st
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7), ("0", 0), ("-1", 0), ("1e3", 0), ("99999999999999", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("", 0)],
+    [
+        *[("7", 7), ("0", 0), ("-1", 0), ("1e3", 0), ("99999999999999", 0), ("", 0)],
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT\r\nDate: Wed, 21 Oct 2026 07:26:30 GMT", 90),
+        ("Wed, 21 Oct 2026 07:28:00 GMT\r\nDate: Wed, 21 Oct 2026 07:30:00 GMT", 0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT\r\nDate: today", 0),
+        ("Wed, 99 Oct 2026 07:28:00 GMT\r\nDate: Wed, 21 Oct 2026 07:30:00 GMT", 0),
+        ("Wed, 21 Oct 2026 07:28:00 -0000\r\nDate: Wed, 21 Oct 2026 07:30:00 GMT", 0),
+    ],
 )
 def test_reads_when_to_come_again(client: Client, serve: Callable[..., RawServer], header: str, seconds: float) -> None:
-    """Retry-After counts where it is a plain number of seconds."""
+    """Retry-After counts where it is a plain number of seconds, or a date beside the server's own (RFC 9110 10.2.3)."""
     response = answer(b"", f"Retry-After: {header}", status="503 Service Unavailable")
     assert client.failure(serve(response).url).retry_after == seconds
 
@@ -254,3 +265,48 @@ def test_gives_up_on_servers_that_dawdle(client: Client, serve: Callable[..., Ra
     for outcome in outcomes:
         assert isinstance(outcome, FetchFailedError)
         assert outcome.problem is UNAVAILABLE
+
+
+# Documents that have not changed.
+
+
+def versioned(connection: socket.socket, request: str, etag: str = '"v1"') -> None:
+    """Send a document with a validator, and 304 to whoever has it (RFC 9110 13.1.2)."""
+    if f"if-none-match: {etag}" in request.lower():
+        connection.sendall(answer(b"", "Cache-Control: max-age=90", status="304 Not Modified"))
+    else:
+        connection.sendall(answer(b'{"keys": [1]}', f"ETag: {etag}", "Cache-Control: max-age=60"))
+
+
+def test_asks_whether_a_document_has_changed(client: Client, serve: Callable[..., RawServer]) -> None:
+    """A document is kept with the name of its version; an answer 304 brings it again, with a lifetime of its own."""
+    requests: list[str] = []
+    server = serve(lambda connection: versioned(connection, requests[-1]))
+    requests = server.requests
+    assert [client.get(server.url) for _ in range(3)] == [
+        Document({"keys": [1]}, 60, '"v1"'),
+        Document({"keys": [1]}, 90, '"v1"'),
+        Document({"keys": [1]}, 90, '"v1"'),
+    ]
+
+
+def test_forgets_a_version_that_has_no_name(client: Client, serve: Callable[..., RawServer]) -> None:
+    """A newer document without a validator replaces the one that had one: a 304 then brings nothing back."""
+    answers = [answer(b"[1]", 'ETag: "v1"'), answer(b"[2]"), answer(b"", status="304 Not Modified")]
+    server = serve(lambda connection: connection.sendall(answers.pop(0)))
+    assert [client.get(server.url).content for _ in range(2)] == [[1], [2]]
+    assert client.failure(server.url).problem is ABSENT
+    assert ["if-none-match" in request.lower() for request in server.requests] == [False, True, False]
+
+
+def test_sends_no_endless_validator(client: Client, serve: Callable[..., RawServer]) -> None:
+    """A validator of a thousand characters is not sent back."""
+    server = serve(answer(b"[1]", f'ETag: "{"x" * 1000}"'))
+    client.get(server.url)
+    client.get(server.url)
+    assert "if-none-match" not in server.requests[1].lower()
+
+
+def test_believes_no_unasked_304(client: Client, serve: Callable[..., RawServer]) -> None:
+    """An answer that a document has not changed, to somebody who has none, brings nothing."""
+    assert client.failure(serve(answer(b"", status="304 Not Modified")).url).problem is ABSENT

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from token_guard.algorithms import ALGORITHMS
 from token_guard.errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable
-from token_guard.key_cache import LAST_RETRY, MIN_LIFETIME, KeyCache, KeyPolicy, Want
+from token_guard.key_cache import LONGEST_RETRY_AFTER, MIN_LIFETIME, KeyCache, KeyPolicy, Wait, Want
 from token_guard.key_set import KeySet, read_key_set
+from token_guard.key_store import FileKeyStore
 from token_guard.testing import SigningKey
 
 ED = ALGORITHMS["Ed25519"]
@@ -48,13 +49,13 @@ def fail(cache: KeyCache, *, at: float, want: Want = Want.FETCH, **options: Any)
     cache.failed("the issuer is down", at, **options)
 
 
-def ask(cache: KeyCache, kid: str = "k0", *, at: float, seen: int | None = None) -> object:
+def ask(cache: KeyCache, kid: str = "k0", *, at: float, seen: int | None = None, waited: bool = False) -> object:
     """What the cache answers: key IDs, a wanted fetch, or the reason for a refusal."""
     try:
-        answer = cache.ask(ED, kid, at, cache.flights if seen is None else seen)
+        answer = cache.ask(ED, kid, at, seen=cache.flights if seen is None else seen, waited=waited)
     except (InvalidToken, TemporarilyUnavailable) as refusal:
         return refusal.reason
-    return answer if isinstance(answer, Want) else [key.kid for key in answer]
+    return answer.want if isinstance(answer, Wait) else [key.kid for key in answer]
 
 
 # Freshness.
@@ -200,7 +201,9 @@ def test_a_question_is_not_answered_by_a_fetch_that_began_before_it() -> None:
 def test_a_key_that_does_not_fit_is_unknown() -> None:
     """JWK-07: the key ID of a key of another type finds nothing, and nothing is guessed."""
     cache = filled("k0")
-    assert cache.ask(ALGORITHMS["RS256"], "k0", 1, cache.flights) is Want.FETCH_FOR_UNKNOWN_KEY
+    answer = cache.ask(ALGORITHMS["RS256"], "k0", 1, seen=cache.flights)
+    assert isinstance(answer, Wait)
+    assert answer.want is Want.FETCH_FOR_UNKNOWN_KEY
 
 
 def test_no_key_id_finds_only_a_single_key() -> None:
@@ -236,7 +239,7 @@ def test_a_success_ends_the_back_off() -> None:
     assert cache.retry_at == 21
 
 
-@pytest.mark.parametrize(("retry_after", "retry_at"), [(0, 1), (0.5, 1), (7, 7), (86_400, LAST_RETRY)])
+@pytest.mark.parametrize(("retry_after", "retry_at"), [(0, 1), (0.5, 1), (7, 7), (86_400, LONGEST_RETRY_AFTER)])
 def test_heeds_what_the_issuer_asks_for_within_bounds(retry_after: float, retry_at: float) -> None:
     """Retry-After of the issuer lengthens the wait, but a day of it must not keep us down for a day."""
     cache = empty()
@@ -250,7 +253,7 @@ def test_without_keys_everything_is_unavailable_until_the_next_attempt() -> None
     for _ in range(3):
         fail(cache, at=0)
     with pytest.raises(TemporarilyUnavailable) as unavailable:
-        cache.ask(ED, "k0", 1.5, cache.flights)
+        cache.ask(ED, "k0", 1.5, seen=cache.flights)
     assert unavailable.value.reason is Reason.KEYS_UNAVAILABLE
     assert unavailable.value.retry_after == 2.5
     assert cache.state(1.5) == "unavailable"
@@ -262,7 +265,7 @@ def test_a_refusal_never_promises_less_than_a_second() -> None:
     cache = empty()
     fail(cache, at=0)
     with pytest.raises(TemporarilyUnavailable) as unavailable:
-        cache.ask(ED, "k0", 0.999, cache.flights)
+        cache.ask(ED, "k0", 0.999, seen=cache.flights)
     assert unavailable.value.retry_after == 1
 
 
@@ -344,6 +347,98 @@ def test_policy_refuses_what_is_no_time(name: str, value: object) -> None:
     """CONFIG: the error names the setting."""
     with pytest.raises(ConfigurationError, match=name):
         KeyPolicy(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"store": object()},
+        {"store": "keys"},
+        {"pinned_thumbprints": ["x"]},
+        {"store": FileKeyStore("keys"), "pinned_thumbprints": []},
+        {"store": FileKeyStore("keys"), "pinned_thumbprints": [b"x"]},
+    ],
+)
+def test_policy_refuses_what_is_no_store(options: dict[str, Any]) -> None:
+    """A store that cannot be asked, pins without a store and pins that are no text are told at once, by name."""
+    with pytest.raises(ConfigurationError, match=f"KeyPolicy: {list(options)[-1]}"):
+        KeyPolicy(**options)
+
+
+# Patience: whom a slow issuer may keep waiting, and for how long.
+
+
+def wait_for(cache: KeyCache, kid: str, at: float) -> Wait:
+    answer = cache.ask(ED, kid, at, seen=cache.flights)
+    assert isinstance(answer, Wait)
+    return answer
+
+
+def test_a_known_key_waits_two_seconds_at_the_end_of_its_time() -> None:
+    """A fetch that hangs is an outage after two seconds for keys that are held, counted from its beginning."""
+    cache = filled("k0")
+    assert wait_for(cache, "k0", LIFETIME_ENDS) == Wait(Want.FETCH, 2)
+    cache.started(Want.FETCH, LIFETIME_ENDS)
+    assert wait_for(cache, "k0", LIFETIME_ENDS + 1.5) == Wait(Want.FETCH, 0.5)
+    assert ask(cache, at=LIFETIME_ENDS + 1, waited=True) == ["k0"]
+    assert ask(cache, at=LIFETIME_ENDS + 2) == ["k0"]
+
+
+def test_without_staleness_a_known_key_waits_for_the_fetch() -> None:
+    """Where the policy allows no staleness, a hanging issuer makes nobody use keys whose time is over."""
+    cache = filled("k0", policy=KeyPolicy(stale_limit=0))
+    cache.started(Want.FETCH, LIFETIME_ENDS)
+    assert wait_for(cache, "k0", LIFETIME_ENDS + 9) == Wait(Want.FETCH, 2)
+    assert ask(cache, at=LIFETIME_ENDS + 9, waited=True) is Reason.KEYS_UNAVAILABLE
+
+
+def test_an_unknown_key_waits_for_a_whole_fetch_of_an_issuer_that_is_up() -> None:
+    """A slow issuer refuses nobody: a new key is waited for."""
+    cache = filled("k0")
+    cache.started(Want.FETCH_FOR_UNKNOWN_KEY, 100)
+    assert wait_for(cache, "k1", 109) == Wait(Want.FETCH_FOR_UNKNOWN_KEY, 2)
+    assert ask(cache, "k1", at=109, waited=True) is Reason.KEYS_UNAVAILABLE
+
+
+def test_an_unknown_key_waits_one_second_of_a_fetch_during_an_outage() -> None:
+    """An issuer that hangs again and again does not let junk tokens hold every thread of a server: they get a 503."""
+    cache = filled("k0")
+    fail(cache, at=100)
+    assert wait_for(cache, "k1", 101) == Wait(Want.FETCH_FOR_UNKNOWN_KEY, 1)
+    cache.started(Want.FETCH_FOR_UNKNOWN_KEY, 101)
+    assert wait_for(cache, "k1", 101.75) == Wait(Want.FETCH_FOR_UNKNOWN_KEY, 0.25)
+    assert ask(cache, "k1", at=102) is Reason.KEYS_UNAVAILABLE
+    assert ask(cache, "k0", at=102) == ["k0"]
+
+
+# Keys from a store.
+
+
+def test_restored_keys_are_used_within_the_limits_of_their_age() -> None:
+    """Keys that were fetched before this process began count from then on, and the issuer goes on being asked."""
+    cache = empty()
+    fail(cache, at=1000)
+    cache.restored(key_set("k0"), 900)
+    assert (ask(cache, at=1000), cache.state(1000), cache.fetched_at, cache.generation) == (["k0"], "fresh", 900, 1)
+    assert not cache.wants_refresh(1000.5)
+    assert cache.wants_refresh(900 + REFRESH)
+    assert (ask(cache, at=900 + LIFETIME_ENDS), cache.state(900 + LIFETIME_ENDS)) == (["k0"], "stale")
+    assert ask(cache, at=900 + STALE_ENDS) is Want.FETCH
+
+
+def test_restored_keys_judge_no_unknown_key() -> None:
+    """While the issuer has not been reached, a key ID that the store does not know is a 503."""
+    cache = empty()
+    fail(cache, at=1000)
+    cache.restored(key_set("k0"), 900)
+    assert ask(cache, "k1", at=1000) is Reason.KEYS_UNAVAILABLE
+
+
+def test_restored_keys_replace_no_fetched_ones() -> None:
+    """The issuer's own word counts."""
+    cache = filled("k1", at=1000)
+    cache.restored(key_set("k0"), 999)
+    assert (ask(cache, "k1", at=1000), cache.fetched_at) == (["k1"], 1000)
 
 
 # The promise, against a model of issuer and shell.

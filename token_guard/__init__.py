@@ -19,6 +19,7 @@ from .errors import (
 )
 from .issuer import Issuer
 from .key_cache import KeyPolicy
+from .key_store import FileKeyStore, KeyStore
 from .request import RequestView
 from .requirements import all_of, any_of, client, permission, role, scope, user_only
 from .resource_server import ResourceServer
@@ -33,11 +34,13 @@ __all__ = [
     "ClientCredentials",
     "ConfigurationError",
     "ExchangeRefused",
+    "FileKeyStore",
     "InsufficientScope",
     "InvalidRequest",
     "InvalidToken",
     "Issuer",
     "KeyPolicy",
+    "KeyStore",
     "MissingToken",
     "OnBehalfOf",
     "Reason",

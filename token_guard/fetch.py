@@ -8,11 +8,15 @@ import asyncio
 import re
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
+
+import cachetools
 
 from .discovery import metadata_urls, read_metadata
 from .issuer import Issuer, is_safe_address
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
 
 TIMEOUT = 5.0  # seconds, from the first byte sent to the last received
 MAX_BYTES = 1024 * 1024
+MAX_ETAG_CHARACTERS = 256  # our own bound on what is sent back
+_DOCUMENTS_REMEMBERED = 64
+
+Result = TypeVar("Result")
 
 _MAX_AGE = re.compile(r"(?:^|,)\s*max-age=(\d{1,9})\s*(?:,|$)", re.ASCII | re.IGNORECASE)
 
@@ -45,10 +53,14 @@ class FetchFailedError(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """A fetched JSON document, and for how many seconds its server lets it be kept."""
+    """A fetched JSON document, and for how many seconds its server lets it be kept.
+
+    `etag`: how the server calls this version of it (RFC 9110 8.8.3).
+    """
 
     content: Any
     max_age: float | None
+    etag: str | None = None
 
 
 class FetchLoop(asyncio.SelectorEventLoop):
@@ -68,17 +80,22 @@ class FetchLoop(asyncio.SelectorEventLoop):
         flags: int = 0,
     ) -> Any:
         """Do what `socket.getaddrinfo` does, without blocking the loop."""
-        answer: Future[Any] = Future()
-        answer.set_running_or_notify_cancel()  # whoever gives up waiting does not cancel the look-up
+        return await on_daemon_thread(lambda: socket.getaddrinfo(host, port, family, type, proto, flags))
 
-        def look_up() -> None:
-            try:
-                answer.set_result(socket.getaddrinfo(host, port, family, type, proto, flags))
-            except Exception as error:  # noqa: BLE001  # handed on to whoever waits
-                answer.set_exception(error)
 
-        threading.Thread(target=look_up, name="token-guard-names", daemon=True).start()
-        return await asyncio.wrap_future(answer, loop=self)
+async def on_daemon_thread(function: Callable[[], Result]) -> Result:
+    """Return what `function` returns on a thread that nobody waits for, neither a caller that gives up nor the exit."""
+    answer: Future[Result] = Future()
+    answer.set_running_or_notify_cancel()  # whoever gives up waiting does not cancel the call
+
+    def call() -> None:
+        try:
+            answer.set_result(function())
+        except Exception as error:  # noqa: BLE001  # handed on to whoever waits
+            answer.set_exception(error)
+
+    threading.Thread(target=call, name="token-guard-errand", daemon=True).start()
+    return await asyncio.wrap_future(answer)
 
 
 class Fetcher:
@@ -87,6 +104,7 @@ class Fetcher:
     def __init__(self, transport: "httpx.AsyncBaseTransport | None" = None) -> None:
         import httpx
 
+        self._documents: cachetools.LRUCache[str, Document] = cachetools.LRUCache(_DOCUMENTS_REMEMBERED)
         self._client = httpx.AsyncClient(
             transport=transport,
             follow_redirects=False,
@@ -96,17 +114,28 @@ class Fetcher:
         )
 
     async def get(self, url: str) -> Document:
-        """Return the JSON document at `url`. Does NOT judge what is in it.
+        """Return the JSON document at `url`; the one we have, where its server says that it has not changed.
+
+        Does NOT judge what is in it.
 
         Raises:
             FetchFailedError: the address is not allowed, or no JSON came within the limits.
         """
-        _, headers, body = await self._ask("GET", url)
-        max_age = _MAX_AGE.search(headers.get("Cache-Control", ""))
+        known = self._documents.get(url)
+        validators = {"If-None-Match": known.etag} if known is not None and known.etag is not None else {}
+        status, headers, body = await self._ask("GET", url, headers=validators)
+        max_age = _lifetime(headers)
+        if status == 304 and known is not None:
+            return replace(known, max_age=max_age)
         try:
-            return Document(read_document(body), float(max_age[1]) if max_age else None)
+            document = Document(read_document(body), max_age, headers.get("ETag"))
         except ValueError:
             raise _absent(f"{url} answered with something that is not JSON") from None
+        if document.etag is not None and len(document.etag) <= MAX_ETAG_CHARACTERS:
+            self._documents[url] = document
+        else:
+            self._documents.pop(url, None)
+        return document
 
     async def endpoint(self, issuer: Issuer, member: str) -> str:
         """Return one endpoint of the issuer's metadata: of the first document among the places where it may be.
@@ -163,9 +192,10 @@ class Fetcher:
     async def _read(self, method: str, url: str, **request: Any) -> "tuple[int, httpx.Headers, bytes]":
         async with self._client.stream(method, url, **request) as response:
             if response.status_code == 429 or response.status_code >= 500:
-                wait = response.headers.get("Retry-After", "")
-                retry_after = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 0
-                raise _unavailable(f"{url} answered {response.status_code}", retry_after=retry_after)
+                problem = f"{url} answered {response.status_code}"
+                raise _unavailable(problem, retry_after=_retry_after(response.headers))
+            if response.status_code == 304 and "If-None-Match" in request.get("headers", {}):
+                return response.status_code, response.headers, b""
             if method == "GET" and response.status_code != 200:  # whatever its body is: it is not read
                 raise _absent(f"{url} answered {response.status_code}; redirects are not followed")
             if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -176,6 +206,29 @@ class Fetcher:
                 if len(body) > MAX_BYTES:
                     raise _unavailable(f"{url} answered with more than {MAX_BYTES} bytes")
             return response.status_code, response.headers, bytes(body)
+
+
+def _lifetime(headers: "httpx.Headers") -> float | None:
+    """Return for how many seconds a document may be kept, less those that it has spent in caches (RFC 9111 4.2)."""
+    max_age, age = _MAX_AGE.search(headers.get("Cache-Control", "")), headers.get("Age", "")
+    return max(0.0, float(max_age[1]) - _whole_seconds(age)) if max_age else None
+
+
+def _retry_after(headers: "httpx.Headers") -> float:
+    """Return in how many seconds the server wants to be asked again: a number, or a date (RFC 9110 10.2.3).
+
+    A date is compared with the server's own, so that nobody's clock matters.
+    """
+    wait = headers.get("Retry-After", "")
+    try:
+        until, now = parsedate_to_datetime(wait), parsedate_to_datetime(headers.get("Date", ""))
+        return max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return _whole_seconds(wait)
+
+
+def _whole_seconds(text: str) -> float:
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0.0
 
 
 def _unavailable(message: str, *, retry_after: float = 0) -> FetchFailedError:

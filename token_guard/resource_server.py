@@ -1,13 +1,13 @@
 """ResourceServer: the road from a request to an access token, and the settings that shape it.
 
-extract -> validate -> (authorize, in the handler) -> challenge. It and key_source are the only readers of a clock.
+extract -> validate -> (authorize, in the handler) -> challenge. It and fetched_keys are the only readers of a clock.
 RFC 6750 2 and 3; RFC 9068 4.
 """
 
 import inspect
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +19,18 @@ from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims, t
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
 from .issuer import Issuer, Profile, filled_issuers, string_set
 from .jws import UnverifiedToken, read_unverified
-from .key_cache import KeyCache, KeyPolicy
+from .key_cache import KeyPolicy
 from .key_set import Key, verify_signature
+from .key_source import Clocks, GivenKeys, IssuerHealth, Keys
 from .request import Refusal, RequestView
 from .scopes import DEFAULT_SCOPE_PATTERN, close_implications
 from .settings import SETTINGS_PREFIX, read_settings, seconds, whole_number
 from .token_cache import Remembered, TokenCache
 
 if TYPE_CHECKING:
-    import httpx
+    from concurrent.futures import Future
 
-    from .key_source import IssuerHealth, Keys
+    import httpx
 
 DEFAULT_LEEWAY = 30.0  # seconds
 MAX_LEEWAY = 300.0
@@ -43,7 +44,7 @@ class _Trusted:
 
     policy: ClaimPolicy
     algorithms: frozenset[str]
-    keys: "Keys"
+    keys: Keys
 
 
 class ResourceServer:
@@ -91,8 +92,8 @@ class ResourceServer:
         # With the first resource server and not with the package: asyncio and PyJWT take longer than all the rest.
         import jwt.algorithms  # noqa: F401
 
+        from .fetched_keys import FetchedKeys
         from .flights import FetchThread, fork_aware
-        from .key_source import Clocks, FetchedKeys, GivenKeys
 
         given = {"is_revoked": is_revoked, "keys": keys, "challenge": challenge}
         _check_kinds(given | {"clock": clock, "monotonic": monotonic, "transport": transport})
@@ -122,7 +123,7 @@ class ResourceServer:
                 algorithms=frozenset(one.algorithms or DEFAULT_ALGORITHMS),
                 keys=GivenKeys(one)
                 if one.has_given_keys
-                else FetchedKeys(one, KeyCache(keys or KeyPolicy()), self._thread, Clocks(clock, monotonic)),
+                else FetchedKeys(one, keys or KeyPolicy(), self._thread, Clocks(clock, monotonic)),
             )
             for one in issuers
         }
@@ -189,25 +190,46 @@ class ResourceServer:
 
         Raises:
             ConfigurationError: what an issuer publishes contradicts the configuration.
-            TemporarilyUnavailable: keys of the issuers named could not be had.
+            TemporarilyUnavailable: there are no keys of the issuers named, neither theirs nor in the key store.
         """
         from .flights import wait
 
-        for flight in [trusted.keys.fetch() for trusted in self._trusted.values()]:
-            if flight is not None:
-                wait(flight)
-        self._check_warm()
+        for flight in self._fetch_all():
+            wait(flight)
+        self._raise_failures(unless_held=True)
 
     async def warm_up_async(self) -> None:
         """Do what `warm_up` does, without blocking the event loop."""
         from .flights import wait_async
 
-        for flight in [trusted.keys.fetch() for trusted in self._trusted.values()]:
-            if flight is not None:
-                await wait_async(flight)
-        self._check_warm()
+        for flight in self._fetch_all():
+            await wait_async(flight)
+        self._raise_failures(unless_held=True)
 
-    def health(self) -> "tuple[IssuerHealth, ...]":
+    def refresh(self) -> None:
+        """Fetch the keys of every issuer anew, however fresh they are: what was withdrawn before is refused after.
+
+        A failed fetch keeps the keys that are held.
+
+        Raises:
+            ConfigurationError: what an issuer publishes contradicts the configuration.
+            TemporarilyUnavailable: the keys of the issuers named could not be fetched.
+        """
+        from .flights import wait
+
+        for flight in self._fetch_all(anew=True):
+            wait(flight)
+        self._raise_failures(unless_held=False)
+
+    async def refresh_async(self) -> None:
+        """Do what `refresh` does, without blocking the event loop."""
+        from .flights import wait_async
+
+        for flight in self._fetch_all(anew=True):
+            await wait_async(flight)
+        self._raise_failures(unless_held=False)
+
+    def health(self) -> tuple[IssuerHealth, ...]:
         """Return what is known of each issuer's keys, in the order configured. Does no I/O."""
         return tuple(trusted.keys.health() for trusted in self._trusted.values())
 
@@ -301,12 +323,19 @@ class ResourceServer:
             raise InvalidToken(Reason.REVOKED, detail="is_revoked says so")
         return token
 
-    def _check_warm(self) -> None:
+    def _fetch_all(self, *, anew: bool = False) -> "Iterator[Future[None]]":
+        """Yield the flights to wait for, each before the next: to all issuers at once."""
+        keys = [trusted.keys for trusted in self._trusted.values()]
+        if anew:  # a flight that began before may bring what the issuer published before
+            yield from filter(None, [each.flight() for each in keys])
+        yield from filter(None, [each.fetch() for each in keys])
+
+    def _raise_failures(self, *, unless_held: bool) -> None:
         failed = [health for health in self.health() if health.last_error is not None]
         report = "; ".join(f"{health.issuer}: {health.last_error}" for health in failed)
         if any(health.state == "misconfigured" for health in failed):
             raise ConfigurationError(report)
-        if failed:
+        if any(health.state not in ("fresh", "stale") or not unless_held for health in failed):
             raise TemporarilyUnavailable(detail=report)
 
 

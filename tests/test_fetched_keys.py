@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -26,6 +27,7 @@ from token_guard import (
     TemporarilyUnavailable,
     TokenGuardError,
 )
+from token_guard.jwk import thumbprint
 from token_guard.testing import InMemoryTransport, LocalIssuer, SigningKey
 
 PATIENCE = 20  # seconds, for what happens at once: only a test that fails waits so long
@@ -53,8 +55,10 @@ class Gate(InMemoryTransport):
     def __init__(self, *issuers: LocalIssuer) -> None:
         super().__init__(*issuers)
         self.is_open = threading.Event()
+        self.asked = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
         while not self.is_open.is_set():  # noqa: ASYNC110  # the test opens it from another thread or loop
             await asyncio.sleep(0.001)
         return await super().handle_async_request(request)
@@ -592,12 +596,13 @@ def test_health_tells_what_is_known_without_asking(issuer: LocalIssuer, server_o
     assert json.dumps(server.health()[0].as_dict())
     transport.failing = True
     with pytest.raises(TemporarilyUnavailable):
-        server.warm_up()
+        server.refresh()
+    server.warm_up()  # there is something to begin with
     health = server.health()[0]
     assert (health.state, health.last_success) == ("fresh", 1_700_000_000)
     assert JWKS_URL in str(health.last_error)
-    assert 0 < health.next_attempt <= 1
-    assert transport.requests == VISIT * 2
+    assert 0 < health.next_attempt <= 2
+    assert transport.requests == VISIT * 3
 
 
 @pytest.mark.parametrize("backend", [None, "asyncio", "trio"])
@@ -611,6 +616,200 @@ def test_warm_up_tries_every_issuer(backend: str | None, issuer: LocalIssuer, se
     assert "https://gone.example/" in str(failed.value)
     assert f"{ISSUER}:" not in str(failed.value)
     assert [health.state for health in server.health()] == ["unavailable", "fresh", "unavailable"]
+
+
+# Fetching anew.
+
+
+@pytest.mark.parametrize("backend", [None, "asyncio", "trio"])
+def test_refresh_refuses_a_withdrawn_key_at_once(backend: str | None, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-10: whoever cannot wait for the next refresh asks for it; the token cache forgets with the keys."""
+    server = server_of(issuer.transport())
+    token = issuer.token()
+    server.validate(token)
+    issuer.withdraw(issuer.key.kid)
+    issuer.rotate()
+    assert server.validate(token).subject == "auth0|alice"
+    server.refresh() if backend is None else anyio.run(server.refresh_async, backend=backend)
+    assert refusal(ResourceServer.validate, server, token) is Reason.UNKNOWN_KEY
+
+
+def test_refresh_is_not_content_with_a_fetch_that_began_before(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """A fetch under way may bring the keys of before: another one follows it."""
+    transport = Gate(issuer)
+    server = server_of(transport)
+    with ThreadPoolExecutor(2) as threads:
+        waiting = threads.submit(server.validate, issuer.token())
+        while not transport.asked:
+            pass
+        refreshed = threads.submit(server.refresh)
+        transport.is_open.set()
+        waiting.result(PATIENCE)
+        refreshed.result(PATIENCE)
+    assert transport.requests == VISIT * 2
+
+
+def test_refresh_tells_of_a_failure_and_keeps_the_keys(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """A refresh that fails is an error for whoever asked, and no outage for anybody else."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    server.refresh()
+    transport.failing = True
+    with pytest.raises(TemporarilyUnavailable, match=ISSUER):
+        server.refresh()
+    assert server.validate(issuer.token()).subject == "auth0|alice"
+
+
+# A store for restarts.
+
+
+class Memory:
+    """A store in memory that counts and fails as it is told."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.error = error
+
+    def load(self, issuer: str) -> bytes | None:
+        if self.error is not None:
+            raise self.error
+        return self.kept.get(issuer)
+
+    def save(self, issuer: str, content: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self.kept[issuer] = content
+
+
+def restarted(server_of: ServerOf, issuer: LocalIssuer, store: object, **options: Any) -> ResourceServer:
+    """A resource server of a new process, whose issuer is down."""
+    transport = issuer.transport()
+    transport.failing = True
+    return server_of(transport, keys=KeyPolicy(store=store, **options))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(issuer: LocalIssuer, server_of: ServerOf) -> Memory:
+    """A store that another process has filled."""
+    store = Memory()
+    server_of(issuer.transport(), keys=KeyPolicy(store=store)).warm_up()
+    while not store.kept:
+        pass
+    return store
+
+
+def test_a_restart_during_an_outage_serves_from_the_store(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf, store: Memory, time: Time
+) -> None:
+    """Good tokens are accepted, bad ones refused, and health says since when the keys are held."""
+    time.now += 700
+    server = restarted(server_of, issuer, store)
+    assert validate(server, issuer.token()).subject == "auth0|alice"
+    assert refusal(validate, server, issuer.tampered(issuer.token())) is Reason.BAD_SIGNATURE
+    assert refusal(validate, server, issuer.unknown_key()) is Reason.KEYS_UNAVAILABLE
+    health = server.health()[0]
+    assert (health.state, health.age, health.last_success) == ("stale", 700, 1_700_000_000)
+    server.warm_up()
+
+
+@pytest.mark.parametrize(
+    ("later", "policy", "why"),
+    [
+        (601, {"stale_limit": 0}, "are 601 s old, at most 600 s are allowed"),
+        (-301, {}, "are -301 s old"),
+        (0, {"pinned_thumbprints": ["another"]}, "no usable key with a pinned thumbprint"),
+    ],
+    ids=["too old", "from the future", "not pinned"],
+)
+def test_a_store_that_may_not_be_used_is_ignored_and_logged(
+    later: float,
+    policy: dict[str, Any],
+    why: str,
+    issuer: LocalIssuer,
+    server_of: ServerOf,
+    store: Memory,
+    time: Time,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Age and pins decide; the outage stays a 503."""
+    time.now += later
+    server = restarted(server_of, issuer, store, **policy)
+    assert refusal(ResourceServer.validate, server, issuer.token()) is Reason.KEYS_UNAVAILABLE
+    [record] = [each for each in caplog.records if getattr(each, "event", "") == "key_store_ignored"]
+    assert why in record.getMessage()
+
+
+def test_a_pinned_key_comes_from_the_store(issuer: LocalIssuer, server_of: ServerOf, store: Memory) -> None:
+    """Of the keys that a store holds, pins let in those that they name."""
+    pin = thumbprint(issuer.key.public_jwk())
+    server = restarted(server_of, issuer, store, pinned_thumbprints={pin})
+    assert server.validate(issuer.token()).subject == "auth0|alice"
+
+
+def test_a_store_that_fails_is_ignored_and_logged(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broken store costs nobody anything while the issuer is up, and is an outage like any other while it is down."""
+    transport = issuer.transport()
+    server = server_of(transport, keys=KeyPolicy(store=Memory(OSError("no space left"))))
+    assert validate(server, issuer.token()).subject == "auth0|alice"
+    down = restarted(server_of, issuer, Memory(OSError("no such disk")))
+    assert refusal(validate, down, issuer.token()) is Reason.KEYS_UNAVAILABLE
+    server.refresh()
+    events = {getattr(record, "event", None): record.getMessage() for record in caplog.records}
+    assert "OSError: 'no such disk'" in events["key_store_ignored"]
+    assert "OSError: 'no space left'" in events["key_store_failed"]
+
+
+def test_the_issuer_replaces_what_the_store_brought(
+    issuer: LocalIssuer, server_of: ServerOf, store: Memory, time: Time
+) -> None:
+    """From the first good fetch on, the issuer's keys count: one that it has withdrawn is refused."""
+    transport = issuer.transport()
+    transport.failing = True
+    server = server_of(transport, keys=KeyPolicy(store=store))
+    token = issuer.token()
+    server.validate(token)
+    issuer.withdraw(issuer.key.kid)
+    issuer.rotate()
+    transport.failing = False
+    time.now += 1
+    server.refresh()
+    assert refusal(ResourceServer.validate, server, token) is Reason.UNKNOWN_KEY
+    assert server.validate(issuer.token()).subject == "auth0|alice"
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_metadata_of_the_store_finds_keys_while_discovery_is_down(
+    pinned: bool, issuer: LocalIssuer, server_of: ServerOf, store: Memory
+) -> None:
+    """DISC-12: the last good address of the keys is kept, too; but not where pins limit what a store may bring."""
+    pins = {thumbprint(issuer.key.public_jwk())} if pinned else None
+    transport = Script({METADATA_URL: httpx.ConnectError("down"), JWKS_URL: 500})
+    server = server_of(transport, keys=KeyPolicy(store=store, pinned_thumbprints=pins))
+    server.warm_up()
+    transport.answers[JWKS_URL] = issuer.jwks()
+    with pytest.raises(TemporarilyUnavailable) if pinned else nullcontext():
+        server.refresh()
+
+
+def test_a_store_of_another_jwks_uri_is_ignored(
+    issuer: LocalIssuer, server_of: ServerOf, store: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keys that were fetched from somewhere else than is configured now are not used."""
+    transport = issuer.transport()
+    transport.failing = True
+    server = server_of(transport, jwks_uri=f"{ISSUER}other", keys=KeyPolicy(store=store))
+    assert refusal(ResourceServer.validate, server, issuer.token()) is Reason.KEYS_UNAVAILABLE
+    assert "another jwks_uri" in caplog.text
+
+
+def test_a_wrong_setting_is_not_covered_up_by_the_store(
+    issuer: LocalIssuer, server_of: ServerOf, store: Memory
+) -> None:
+    """DISC-04: metadata that names another issuer is no outage."""
+    server = server_of(Script({METADATA_URL: {"issuer": "https://other.example"}}), keys=KeyPolicy(store=store))
+    assert refusal(ResourceServer.validate, server, issuer.token()) is Reason.ISSUER_MISCONFIGURED
 
 
 # The shell itself.

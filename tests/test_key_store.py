@@ -1,0 +1,206 @@
+"""What a store keeps of an issuer's keys, and what is believed of what it brings: a store is outside input."""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from token_guard import ConfigurationError, FileKeyStore
+from token_guard.jwk import thumbprint
+from token_guard.key_store import CLOCK_TOLERANCE, MAX_BYTES, StoredKeys, read_stored, stored_content
+from token_guard.testing import SigningKey
+
+ISSUER, JWKS_URI = "https://issuer.example/", "https://issuer.example/keys"
+NOW = 1_700_000_000.0
+KEYS = {kid: SigningKey.generate("ES256", kid).public_jwk() for kid in ("k0", "k1")}
+CONTENT = stored_content(ISSUER, JWKS_URI, {"keys": list(KEYS.values())}, NOW)
+
+
+def read(content: bytes = CONTENT, **options: Any) -> StoredKeys:
+    return read_stored(content, ISSUER, **{"now": NOW, "oldest": 1000, **options})
+
+
+def changed(**members: object) -> bytes:
+    document = json.loads(CONTENT) | members
+    return json.dumps({name: value for name, value in document.items() if value is not None}).encode()
+
+
+def test_brings_back_what_was_saved() -> None:
+    """Keys, where they were fetched, and when."""
+    stored = read()
+    assert (stored.keys.key_ids, stored.jwks_uri, stored.fetched_at) == (("k0", "k1"), JWKS_URI, NOW)
+
+
+def test_saves_nothing_private() -> None:
+    """JWK-15: a key with private members is left out whole: without them, it would become one that is used."""
+    private = KEYS["k0"] | {"kid": "leaked", "d": "c2VjcmV0"}
+    content = stored_content(ISSUER, JWKS_URI, {"keys": [private, {"kty": "oct", "k": "c2VjcmV0"}, KEYS["k1"]]}, NOW)
+    assert b"c2VjcmV0" not in content
+    assert read(content).keys.key_ids == ("k1",)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "does not hold what was saved"),
+        (b"[]", "does not hold what was saved"),
+        (b"\xff", "does not hold what was saved"),
+        (b'{"format": 1, "format": 1}', "does not hold what was saved"),
+        (changed(format=2), "does not hold what was saved"),
+        (changed(issuer="https://issuer.example"), "keys of another issuer, 'https://issuer.example'"),
+        (changed(issuer=None), "keys of another issuer"),
+        (changed(keys=None), "which keys were fetched, when and where"),
+        (changed(keys={"k0": 1}), "which keys were fetched, when and where"),
+        (changed(jwks_uri=1), "which keys were fetched, when and where"),
+        (changed(fetched_at=None), "which keys were fetched, when and where"),
+        (changed(fetched_at=10**400), "which keys were fetched, when and where"),
+        (changed(fetched_at=True), "which keys were fetched, when and where"),
+        (changed(keys=[]), "no usable key"),
+        (changed(keys=[1, {"kty": "oct", "k": "AA"}]), "no usable key"),
+        (b" " * MAX_BYTES + CONTENT, "does not hold what was saved"),
+    ],
+)
+def test_believes_nothing_but_what_was_saved(content: bytes, why: str) -> None:
+    """Anything odd makes the store useless, and says how."""
+    with pytest.raises(ValueError, match=why):
+        read(content)
+
+
+@pytest.mark.parametrize("age", [-CLOCK_TOLERANCE, 0, 999.5])
+def test_uses_keys_up_to_the_age_limit(age: float) -> None:
+    """An age counts from the last good fetch; clocks of two machines may differ a little."""
+    assert read(now=NOW + age).fetched_at == min(NOW, NOW + age)
+
+
+@pytest.mark.parametrize("age", [-CLOCK_TOLERANCE - 1, 1000, 10**9])
+def test_ignores_keys_beyond_the_age_limit(age: float) -> None:
+    """Too old, and from a future that no clock's error explains."""
+    with pytest.raises(ValueError, match=f"are {age:.0f} s old, at most 1000 s are allowed"):
+        read(now=NOW + age)
+
+
+def test_takes_only_pinned_keys() -> None:
+    """RFC 7638: a pin names a key by its thumbprint, whatever key ID the store gives it."""
+    assert read(pins={thumbprint(KEYS["k1"])}).keys.key_ids == ("k1",)
+    with pytest.raises(ValueError, match="no usable key with a pinned thumbprint"):
+        read(pins={"k0"})
+
+
+names = st.sampled_from(["format", "issuer", "keys", "jwks_uri", "fetched_at", "kty"])
+plain = st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.just(ISSUER) | st.just(1)
+values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner))
+
+
+@given(st.binary() | st.builds(lambda value: json.dumps(value).encode(), values))
+def test_raises_nothing_but_value_errors(content: bytes) -> None:
+    """Whatever is in the store, it is ignored in one way."""
+    with pytest.raises(ValueError):  # noqa: PT011  # its texts are tested above
+        read(content)
+
+
+# The file.
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileKeyStore:
+    return FileKeyStore(tmp_path / "keys" / "of")
+
+
+def file_of(tmp_path: Path) -> Path:
+    [file] = (tmp_path / "keys" / "of").iterdir()
+    return file
+
+
+def test_keeps_one_file_an_issuer(store: FileKeyStore) -> None:
+    """Issuers do not disturb each other, and the newest content counts."""
+    assert store.load(ISSUER) is None
+    for issuer, content in ((ISSUER, b"old"), ("https://other.example/../..", b"other"), (ISSUER, b"new")):
+        store.save(issuer, content)
+    assert (store.load(ISSUER), store.load("https://other.example/../.."), store.load("x")) == (b"new", b"other", None)
+
+
+def test_only_the_owner_may_read_it(store: FileKeyStore, tmp_path: Path) -> None:
+    """Mode 0600 in a folder of mode 0700, whatever the umask is; nothing else is left behind."""
+    previous = os.umask(0)
+    try:
+        store.save(ISSUER, b"content")
+        store.save(ISSUER, b"content")
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE(file_of(tmp_path).stat().st_mode) == 0o600
+    assert stat.S_IMODE(file_of(tmp_path).parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_believes_no_file_that_others_may_write(mode: int, store: FileKeyStore, tmp_path: Path) -> None:
+    """Whoever can write the file can mint tokens."""
+    store.save(ISSUER, b"content")
+    file_of(tmp_path).chmod(mode)
+    with pytest.raises(PermissionError, match="its owner alone may write"):
+        store.load(ISSUER)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file away")
+def test_believes_no_file_of_somebody_else(store: FileKeyStore, tmp_path: Path) -> None:
+    """A file that another user has put there is not ours."""
+    store.save(ISSUER, b"content")
+    os.chown(file_of(tmp_path), 65534, 65534)
+    with pytest.raises(PermissionError, match="the owner us"):
+        store.load(ISSUER)
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("target"))
+    path.symlink_to(path.with_name("target"))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+@pytest.mark.parametrize("make", [link, pipe, lambda path: (path.unlink(), path.mkdir())])
+def test_follows_no_link_and_waits_for_no_pipe(
+    make: Callable[[Path], object], store: FileKeyStore, tmp_path: Path
+) -> None:
+    """Only a plain file is read."""
+    store.save(ISSUER, b"content")
+    make(file_of(tmp_path))
+    with pytest.raises(OSError, match=r"must be a file|symbolic links|Is a directory"):
+        store.load(ISSUER)
+
+
+def test_a_failed_save_keeps_what_was_there(
+    store: FileKeyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk costs the new content alone, and leaves no half file."""
+    store.save(ISSUER, b"old")
+
+    def no_space(_: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="no space left"):
+        store.save(ISSUER, b"new")
+    assert store.load(ISSUER) == b"old"
+    assert file_of(tmp_path).read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("folder", ["", None, b"keys", 3])
+def test_demands_the_path_of_a_folder(folder: Any) -> None:
+    """A wrong setting is told at once."""
+    with pytest.raises(ConfigurationError, match="FileKeyStore: folder"):
+        FileKeyStore(folder)
+
+
+def test_refuses_a_file_as_folder(tmp_path: Path) -> None:
+    """A file in the folder's place is told at once."""
+    (tmp_path / "keys").touch()
+    with pytest.raises(ConfigurationError, match="give the path of a folder"):
+        FileKeyStore(tmp_path / "keys")

@@ -1,0 +1,252 @@
+"""The keys of one issuer, fetched by one flight for all who wait.
+
+The shell around KeyCache: it reads the clock, holds the lock and starts the flights. A flight is one visit to the
+issuer: metadata where it is needed, then the keys; where it brings none and none are held, the key store is asked.
+Knows nothing about tokens beyond algorithm and key ID.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from .algorithms import Algorithm
+from .discovery import MisconfiguredError
+from .errors import TemporarilyUnavailable, shown
+from .fetch import TIMEOUT, Fetcher, FetchFailedError, FetchProblem, on_daemon_thread
+from .flights import FLIGHT_TIMEOUT, FetchThread, fork_aware, wait, wait_async
+from .issuer import Issuer
+from .key_cache import KeyCache, KeyPolicy, Wait, Want
+from .key_set import Key, KeySet, read_key_set
+from .key_source import Clocks, IssuerHealth
+from .key_store import StoredKeys, read_stored, stored_content
+
+_log = logging.getLogger("token_guard")
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a flight has brought."""
+
+    keys: KeySet
+    max_age: float | None
+    document: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Why a flight has brought nothing."""
+
+    problem: str
+    misconfigured: bool = False
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A flight, and for how many seconds to wait for it before asking again."""
+
+    flight: "Future[None]"
+    patience: float
+
+
+class FetchedKeys:
+    """Keys that are fetched from the issuer when they are needed."""
+
+    def __init__(self, issuer: Issuer, policy: KeyPolicy, thread: FetchThread, clocks: Clocks) -> None:
+        self._issuer = issuer
+        self._policy = policy
+        self._cache = KeyCache(policy)
+        self._thread = thread
+        self._monotonic = clocks.monotonic
+        self._clock = clocks.clock
+        self._last_success: float | None = None
+        self._jwks_uri = issuer.jwks_uri
+        self._lock = threading.Lock()
+        self._flight: Future[None] | None = None
+        fork_aware.add(self)
+
+    def ready(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
+        return self._cache.ready(algorithm, kid, self._monotonic())
+
+    def find(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
+        seen, waited = self._cache.flights, False
+        while isinstance(answer := self._ask(algorithm, kid, seen, waited), _Pending):
+            try:
+                wait(answer.flight, answer.patience)
+            except TemporarilyUnavailable:
+                waited = True
+        return answer
+
+    async def find_async(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
+        seen, waited = self._cache.flights, False
+        while isinstance(answer := self._ask(algorithm, kid, seen, waited), _Pending):
+            try:
+                await wait_async(answer.flight, answer.patience)
+            except TemporarilyUnavailable:
+                waited = True
+        return answer
+
+    def generation(self) -> int | None:
+        return self._cache.fresh_generation(self._monotonic())
+
+    def fetch(self) -> "Future[None]":
+        """Return the flight under way, or a new one, whatever the cache wants."""
+        with self._lock:
+            return self._flight or self._start(Want.FETCH)
+
+    def flight(self) -> "Future[None] | None":
+        return self._flight
+
+    def health(self) -> IssuerHealth:
+        now, cache = self._monotonic(), self._cache
+        age = None if cache.fetched_at is None else now - cache.fetched_at
+        return IssuerHealth(
+            issuer=self._issuer.url,
+            state=cache.state(now),
+            age=age,
+            last_success=self._last_success,
+            last_error=cache.last_error,
+            next_attempt=max(0, cache.retry_at - now),
+            key_ids=() if cache.keys is None else cache.keys.key_ids,
+        )
+
+    def begin_anew(self) -> None:
+        """Begin anew in a forked child, which has neither the flight's thread nor a sound lock."""
+        self._lock = threading.Lock()
+        self._flight = None
+        self._cache.in_flight = False
+
+    def _ask(self, algorithm: Algorithm, kid: str | None, seen: int, waited: bool) -> "Sequence[Key] | _Pending":
+        with self._lock:
+            now = self._monotonic()
+            answer = self._cache.ask(algorithm, kid, now, seen=seen, waited=waited)
+            if isinstance(answer, Wait):
+                return _Pending(self._flight or self._start(answer.want), answer.seconds)
+            if self._cache.wants_refresh(now):
+                self._start(Want.FETCH)
+            return answer
+
+    def _start(self, want: Want) -> "Future[None]":
+        flight: Future[None] = Future()
+        flight.set_running_or_notify_cancel()  # a waiter that is cancelled must not cancel everybody's flight
+        self._flight = flight
+        self._cache.started(want, self._monotonic())
+        try:
+            self._thread.run(self._fly(flight))
+        except RuntimeError as error:  # no thread can be started while the interpreter shuts down
+            self._cache.failed(f"the fetch thread cannot be started: {error}", self._monotonic())
+            self._land(flight)
+        return flight
+
+    async def _fly(self, flight: "Future[None]") -> None:
+        outcome: _Loaded | _Failed = _Failed("the fetch was abandoned")
+        stored = None
+        try:
+            outcome = await self._visit()
+            if isinstance(outcome, _Failed):  # told without the lock: a log may be slow, or raise
+                self._tell(logging.WARNING, "key_fetch_failed", outcome.problem)
+                if self._cache.keys is None and not outcome.misconfigured:
+                    stored = await self._restore()
+        finally:
+            with self._lock:
+                self._note(outcome, stored, self._monotonic())
+                self._land(flight)
+        if isinstance(outcome, _Loaded):
+            await self._save(outcome)
+
+    def _note(self, outcome: _Loaded | _Failed, stored: StoredKeys | None, now: float) -> None:
+        if isinstance(outcome, _Loaded):
+            self._cache.succeeded(outcome.keys, outcome.max_age, now)
+            self._last_success = self._clock()
+            return
+        self._cache.failed(outcome.problem, now, misconfigured=outcome.misconfigured, retry_after=outcome.retry_after)
+        if stored is not None:
+            self._cache.restored(stored.keys, now - (self._clock() - stored.fetched_at))
+            self._last_success = stored.fetched_at
+
+    async def _visit(self) -> _Loaded | _Failed:
+        try:
+            async with asyncio.timeout(FLIGHT_TIMEOUT):
+                return await self._load(self._thread.fetcher())
+        except MisconfiguredError as error:
+            return _Failed(str(error), misconfigured=True)
+        except FetchFailedError as error:
+            return _Failed(str(error), retry_after=error.retry_after)
+        except TimeoutError:
+            return _Failed(f"the issuer took longer than {FLIGHT_TIMEOUT:.0f} s")
+        except Exception as error:  # noqa: BLE001  # a transport of the user's may raise anything
+            return _Failed(f"the transport raised {type(error).__name__}")
+
+    async def _restore(self) -> StoredKeys | None:
+        """Return what the store has kept of this issuer, where there is a store and its keys may still be used."""
+        policy, store, issuer = self._policy, self._policy.store, self._issuer
+        if store is None:
+            return None
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                content = await on_daemon_thread(lambda: store.load(issuer.url))
+            if content is None:
+                return None
+            oldest = policy.time_to_live + policy.stale_limit
+            stored = read_stored(content, issuer.url, now=self._clock(), oldest=oldest, pins=policy.pinned_thumbprints)
+            if issuer.jwks_uri not in (None, stored.jwks_uri):
+                raise ValueError("the stored keys were fetched from another jwks_uri")
+        except Exception as error:  # noqa: BLE001  # a store of the user's may raise anything
+            self._tell(logging.WARNING, "key_store_ignored", f"the key store is not used: {_told(error)}")
+            return None
+        if policy.pinned_thumbprints is None:  # what pins do not cover must not lead to keys that they do not cover
+            self._jwks_uri = stored.jwks_uri
+        self._tell(logging.WARNING, "key_store_used", "keys come from the key store while the issuer is down")
+        return stored
+
+    async def _save(self, loaded: _Loaded) -> None:
+        store, issuer = self._policy.store, self._issuer.url
+        if store is None:
+            return
+        try:
+            content = stored_content(issuer, self._jwks_uri or "", loaded.document, float(self._clock()))
+            async with asyncio.timeout(TIMEOUT):
+                await on_daemon_thread(lambda: store.save(issuer, content))
+        except Exception as error:  # noqa: BLE001  # a store of the user's may raise anything
+            self._tell(logging.WARNING, "key_store_failed", f"the keys could not be stored: {_told(error)}")
+
+    def _tell(self, level: int, event: str, text: str) -> None:
+        _log.log(level, "keys of issuer %s: %s", self._issuer.url, text, extra={"event": event})
+
+    def _land(self, flight: "Future[None]") -> None:
+        if self._flight is flight:
+            self._flight = None
+        flight.set_result(None)
+
+    async def _load(self, fetcher: Fetcher) -> _Loaded:
+        if self._issuer.jwks_uri is None:
+            self._jwks_uri = await self._discover(fetcher)
+        url = self._jwks_uri
+        document = await fetcher.get(url or "")
+        try:
+            keys, odd = read_key_set(document.content)
+        except ValueError as error:
+            raise FetchFailedError(FetchProblem.ABSENT, f"{url}: {error}") from None
+        for sentence in odd:
+            self._tell(logging.INFO, "odd_key", sentence)
+        if not keys.is_usable:
+            raise FetchFailedError(FetchProblem.ABSENT, f"{url} holds no usable signature key")
+        return _Loaded(keys, document.max_age, document.content)
+
+    async def _discover(self, fetcher: Fetcher) -> str:
+        """Return the `jwks_uri`: of today's metadata, or of the last good one where none can be had."""
+        try:
+            return await fetcher.endpoint(self._issuer, "jwks_uri")
+        except FetchFailedError:
+            if self._jwks_uri is None:
+                raise
+            return self._jwks_uri
+
+
+def _told(error: Exception) -> str:
+    """Return what a log may say of an error that is not ours: its kind, and its text, escaped and short."""
+    return f"{type(error).__name__}: {shown(str(error))}"
