@@ -21,6 +21,7 @@ ADAPTERS = ROOT / "adapters"
 # A file of the core imports only files of a lower level.
 LEVELS = {
     "errors": 0,
+    "addresses": 1,
     "algorithms": 1,
     "bearer": 1,
     "request": 1,

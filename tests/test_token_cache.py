@@ -220,7 +220,7 @@ def test_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     """A storm of tokens leaves the newest."""
     cache = TokenCache(10)
     for number in range(1_000):
-        cache.put(number.to_bytes(4, "big"), Remembered("https://a.example/", b"{}", {"exp": NOW}, 0))
+        cache.put(number.to_bytes(4, "big"), Remembered({"iss": "https://a.example/", "exp": NOW}, b"{}", 0))
     assert [number for number in range(1_000) if cache.get(number.to_bytes(4, "big"))] == list(range(990, 1_000))
 
 

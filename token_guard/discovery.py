@@ -6,8 +6,8 @@ OpenID Connect Discovery 1.0 section 4; RFC 8414 3. Fetches nothing.
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from .addresses import is_safe_address
 from .errors import shown
-from .issuer import is_safe_address
 
 
 class MisconfiguredError(Exception):

@@ -18,8 +18,9 @@ from urllib.parse import urlencode
 
 import cachetools
 
+from .addresses import is_safe_address
 from .discovery import metadata_urls, read_metadata
-from .issuer import Issuer, is_safe_address
+from .issuer import Issuer
 from .jws import read_document
 
 if TYPE_CHECKING:

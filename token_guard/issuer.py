@@ -5,10 +5,9 @@ RFC 8414 2 for the form of an issuer; RFC 8725 3.1 and 3.8 for algorithms and ke
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from .addresses import check_https
 from .algorithms import ALGORITHMS, DEFAULT_SECRET_ALGORITHMS, check_algorithms
 from .errors import ConfigurationError
 
@@ -105,40 +104,6 @@ def filled_issuers(issuer: object, **options: Any) -> list[Issuer]:
         if filled.setdefault(one.url, one) is not one:
             raise ConfigurationError(f"issuer {one.url!r} is configured twice; keep one")
     return list(filled.values())
-
-
-def check_https(name: str, url: object) -> None:
-    """Refuse an address that is not https; http is for loopback alone.
-
-    Raises:
-        ConfigurationError: not an absolute https URL, or one with user information in it.
-    """
-    if not isinstance(url, str) or not is_safe_address(url):
-        shown = "one with user information" if isinstance(url, str) and "@" in url else repr(url)
-        raise ConfigurationError(
-            f"{name} must be an absolute https URL without spaces or user information, not {shown}"
-            " (http is accepted for localhost, 127.0.0.0/8 and ::1)"
-        )
-
-
-def is_safe_address(url: str) -> bool:
-    """Tell whether `url` is https, or http on the loopback interface. Does NOT resolve the host."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or port == 0 or "@" in parts.netloc or not url.isprintable() or " " in url or "\\" in url:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether `host` is the name localhost or a loopback address."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_profile(profile: object) -> Profile:

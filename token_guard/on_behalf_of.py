@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import cachetools
 import httpx
 
+from .addresses import check_https
 from .authorization import current_access_token
 from .discovery import MisconfiguredError
 from .errors import ConfigurationError, ExchangeRefused, TemporarilyUnavailable
@@ -36,7 +37,7 @@ from .exchange import (
 )
 from .fetch import Fetcher, FetchFailedError
 from .flights import FLIGHT_TIMEOUT, FetchThread, fork_aware, wait, wait_async
-from .issuer import Issuer, check_https, string_set
+from .issuer import Issuer, string_set
 from .request import current_cell
 from .resource_server import ResourceServer
 

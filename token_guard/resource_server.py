@@ -37,6 +37,8 @@ MAX_LEEWAY = 300.0
 DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 10 MB where it is full
 DEFAULT_SCOPE_CLAIMS = ("scope", "scp")
 
+_JUDGED_AGAIN = ("iss", "tid", "exp", "nbf", "iat")  # the claims by which a remembered token is judged
+
 
 @dataclass(frozen=True, slots=True)
 class _Trusted:
@@ -176,7 +178,7 @@ class ResourceServer:
         Raises:
             InvalidToken: `wrong_issuer` or `wrong_audience`.
         """
-        trusted = self._trusted.get(token.issuer)
+        trusted = self._trust(token.claims)
         if trusted is None:
             raise _untrusted(token.claims, self._trusted)
         audience_is_ours(token.audience, trusted.policy)
@@ -231,7 +233,7 @@ class ResourceServer:
 
     def health(self) -> tuple[IssuerHealth, ...]:
         """Return what is known of each issuer's keys, in the order configured. Does no I/O."""
-        return tuple(trusted.keys.health() for trusted in self._trusted.values())
+        return tuple(keys.health() for keys in self._sources())
 
     def close(self) -> None:
         """End the fetch thread. Keys that are held go on being used; a later fetch starts a new thread."""
@@ -256,6 +258,15 @@ class ResourceServer:
             raise ConfigurationError(f"{name} is given as an argument and by {SETTINGS_PREFIX}*; keep one")
         return cls(**arguments, **options)
 
+    def _trust(self, claims: Mapping[str, Any]) -> _Trusted | None:
+        """Return the issuer that unverified claims name, where it is one of ours (RFC 8725 3.8)."""
+        issuer = claims.get("iss")
+        return self._trusted.get(issuer) if isinstance(issuer, str) else None
+
+    def _sources(self) -> "list[Keys]":
+        """Return where keys come from, in the order configured; issuers may share a source."""
+        return list(dict.fromkeys(trusted.keys for trusted in self._trusted.values()))
+
     def _recall(self, digest: bytes | None) -> AccessToken | None:
         """Return the access token where the same token was verified a moment ago.
 
@@ -268,10 +279,10 @@ class ResourceServer:
         remembered = None if digest is None else self._token_cache.get(digest)
         if remembered is None:
             return None
-        trusted = self._trusted[remembered.issuer]
-        if remembered.generation != trusted.keys.generation():
+        trusted = self._trust(remembered.claims)
+        if trusted is None or remembered.generation != trusted.keys.generation():
             return None
-        times_are_right(remembered.times, trusted.policy, self._clock())
+        times_are_right(remembered.claims, trusted.policy, self._clock())
         return self._unless_revoked(access_token(remembered.payload, trusted.policy))
 
     def _judge(self, raw_token: object) -> tuple[UnverifiedToken, _Trusted, Algorithm, int | None]:
@@ -281,12 +292,12 @@ class ResourceServer:
         that is remembered under the generation before it, and never again.
         """
         token = read_unverified(raw_token)
-        issuer = token.claims.get("iss")
-        trusted = self._trusted.get(issuer) if isinstance(issuer, str) else None
+        trusted = self._trust(token.claims)
         if trusted is None:
             raise _untrusted(token.claims, self._trusted)
         name = token.header.alg
         if name not in trusted.algorithms:
+            issuer = trusted.policy.issuer
             raise InvalidToken(Reason.ALGORITHM_NOT_ALLOWED, detail=f"alg {name} is not allowed for issuer {issuer}")
         check_claims(token, trusted.policy, self._clock())
         return token, trusted, ALGORITHMS[name], trusted.keys.generation()
@@ -304,8 +315,8 @@ class ResourceServer:
         verify_signature(unverified, algorithm, keys)
         claims = unverified.claims
         if digest is not None and generation is not None:
-            times: dict[str, int | float] = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
-            self._token_cache.put(digest, Remembered(claims["iss"], unverified.payload, times, generation))
+            again = {name: claims[name] for name in _JUDGED_AGAIN if name in claims}
+            self._token_cache.put(digest, Remembered(again, unverified.payload, generation))
         return self._unless_revoked(access_token(claims, trusted.policy))
 
     def _unless_revoked(self, token: AccessToken) -> AccessToken:

@@ -1,13 +1,14 @@
 """Tokens verified a moment ago. Remembers what they said, and never the token: the key is a digest.
 
-Whether what is remembered may still be used is for the reader to judge: it is told the times, and the generation of
-keys that verified the token. Knows nothing about clocks or policies. RFC 9700 4.9.3 and 4.10.
+Whether what is remembered may still be used is for the reader to judge: it is told the issuer and the times, and the
+generation of keys that verified the token. Knows nothing about clocks or policies. RFC 9700 4.9.3 and 4.10.
 """
 
 import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cachetools
 
@@ -16,11 +17,13 @@ from .bearer import MAX_TOKEN_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A token that passed every rule, and whose signature one generation of its issuer's keys verified."""
+    """A token that passed every rule, and whose signature one generation of its issuer's keys verified.
 
-    issuer: str
+    `claims` are those by which it is judged again; `payload` holds all of them.
+    """
+
+    claims: Mapping[str, Any]
     payload: bytes
-    times: Mapping[str, int | float]
     generation: int
 
 
