@@ -2,10 +2,11 @@
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from token_guard.addresses import is_safe_address
+from token_guard.addresses import is_public_address, is_safe_address
 
 
 @given(st.text() | st.text("htps:/[]@.:1#?\\ \né", max_size=20).map("https://".__add__))
@@ -16,3 +17,53 @@ def test_any_text_is_a_safe_address_or_not(url: str) -> None:
         assert url.lower().startswith(("https://", "http://"))
         assert "@" not in re.split("[/?#]", url)[2]
         assert url.isprintable()
+
+
+@pytest.mark.parametrize(
+    "address", ["93.184.216.34", "1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+)
+def test_knows_public_addresses(address: str) -> None:
+    """What anybody may connect to, as IPv4, as IPv6, and as IPv4 within IPv6."""
+    assert is_public_address(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *[
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+        ],
+        *["192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.0.1"],
+        *[
+            "::",
+            "::1",
+            "fe80::1",
+            "fe80::1%eth0",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "fec0::1",
+            "2001:db8::1",
+            "100::1",
+        ],
+        *[
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "::7f00:1",
+        ],
+        *["2001:0:4136:e378:8000:63bf:f5ff:fffe", "localhost", "", "1.1.1.1.1", "0x7f000001"],
+    ],
+)
+def test_knows_addresses_that_are_not_public(address: str) -> None:
+    """JWK-19: private, loopback, link-local, shared, documentation, multicast and reserved ones, however wrapped."""
+    assert not is_public_address(address)

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 import trustme
 
-from token_guard.fetch import MAX_BYTES, Document, Fetcher, FetchFailedError, FetchProblem
+from token_guard.fetch import MAX_BYTES, Document, Fetcher, FetchFailedError, FetchLoop, FetchProblem
 
 Script = Callable[[socket.socket], None]
 
@@ -70,9 +70,9 @@ def answer(body: bytes = b'{"keys": []}', *headers: str, status: str = "200 OK",
 class Client:
     """One fetcher on one event loop, as on the fetch thread."""
 
-    def __init__(self, runner: asyncio.Runner) -> None:
+    def __init__(self, runner: asyncio.Runner, fetcher: Fetcher) -> None:
         self._runner = runner
-        self.fetcher = Fetcher()
+        self.fetcher = fetcher
 
     def get(self, url: str) -> Document:
         return self._runner.run(self.fetcher.get(url))
@@ -93,7 +93,7 @@ class Client:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with asyncio.Runner() as runner:
-        client = Client(runner)
+        client = Client(runner, Fetcher())
         yield client
         runner.run(client.fetcher.aclose())
 
@@ -310,3 +310,29 @@ def test_sends_no_endless_validator(client: Client, serve: Callable[..., RawServ
 def test_believes_no_unasked_304(client: Client, serve: Callable[..., RawServer]) -> None:
     """An answer that a document has not changed, to somebody who has none, brings nothing."""
     assert client.failure(serve(answer(b"", status="304 Not Modified")).url).problem is ABSENT
+
+
+# Issuers that the operator has not named.
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_connects_to_no_private_address_for_a_stranger(host: str, serve: Callable[..., RawServer]) -> None:
+    """JWK-19: the address is judged when it is connected to, whether it was written or looked up; nothing is sent."""
+    server = serve(answer())
+    with asyncio.Runner(loop_factory=FetchLoop) as runner:
+        stranger = Client(runner, Fetcher(public_only=True))
+        failed = stranger.failure(server.url.replace("localhost", host))
+        assert (failed.problem, server.requests) == (UNAVAILABLE, [])
+        assert Client(runner, Fetcher()).get(server.url).content == {"keys": []}
+
+
+def test_takes_no_proxy_for_a_stranger(serve: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy would look the name up itself, and connect wherever it leads."""
+    proxy = serve(answer())
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    with asyncio.Runner(loop_factory=FetchLoop) as runner:
+        Client(runner, Fetcher(public_only=True)).failure("https://nowhere.invalid/keys")
+        assert proxy.requests == []
+        Client(runner, Fetcher()).failure("https://nowhere.invalid/keys")
+        assert proxy.requests[0].startswith("CONNECT nowhere.invalid:443")

@@ -1,12 +1,16 @@
-"""Addresses: which URLs Token Guard may be told to ask. RFC 8414 2 (https), RFC 8252 7.3 (loopback).
+"""Addresses: which URLs Token Guard may be told to ask, and which machines it may connect to for somebody else.
 
-Pure: judges the text of a URL and resolves no name.
+Pure: judges texts and resolves no name. RFC 8414 2 (https), RFC 8252 7.3 (loopback), RFC 6890 (addresses that are not
+public).
 """
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
+
+_PUBLIC_IPV6 = IPv6Network("2000::/3")  # RFC 4291 2.4: all that is given out
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052 2.1: an IPv4 address in its last 32 bits
 
 
 def check_https(name: str, url: object) -> None:
@@ -41,3 +45,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_public_address(address: str) -> bool:
+    """Tell whether an IP address is one of the public internet, also where IPv6 wraps an IPv4 address in it."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address):
+        wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
+        wrapped = IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else wrapped
+        if wrapped is None:
+            return ip.is_global and ip in _PUBLIC_IPV6
+        ip = wrapped
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved

@@ -1,7 +1,8 @@
 """The only network code: one policy for every request that Token Guard makes.
 
-https (loopback excepted), no redirects, 5 seconds in total, 1 MiB, strict JSON. httpx is imported here, when something
-is fetched for the first time. Runs on the fetch thread's event loop and knows nothing about keys.
+https (loopback excepted), no redirects, 5 seconds in total, 1 MiB, strict JSON; for issuers that the operator has not
+named, public addresses alone, judged when a connection is made, so that no name can change its mind. httpx is imported
+here, when something is fetched for the first time. Runs on the fetch thread's event loop and knows nothing about keys.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -18,7 +20,7 @@ from urllib.parse import urlencode
 
 import cachetools
 
-from .addresses import is_safe_address
+from .addresses import is_public_address, is_safe_address
 from .discovery import metadata_urls, read_metadata
 from .issuer import Issuer
 from .jws import read_document
@@ -32,6 +34,8 @@ MAX_ETAG_CHARACTERS = 256  # our own bound on what is sent back
 _DOCUMENTS_REMEMBERED = 64
 
 Result = TypeVar("Result")
+
+_public_only: ContextVar[bool] = ContextVar("public_only", default=False)
 
 _MAX_AGE = re.compile(r"(?:^|,)\s*max-age=(\d{1,9})\s*(?:,|$)", re.ASCII | re.IGNORECASE)
 
@@ -65,7 +69,7 @@ class Document:
 
 
 class FetchLoop(asyncio.SelectorEventLoop):
-    """An event loop that looks names up on daemon threads.
+    """An event loop that looks names up on daemon threads, and connects to public addresses alone where it must.
 
     asyncio's own threads are waited for when the interpreter ends, however long a name server hangs.
     """
@@ -82,6 +86,12 @@ class FetchLoop(asyncio.SelectorEventLoop):
     ) -> Any:
         """Do what `socket.getaddrinfo` does, without blocking the loop."""
         return await on_daemon_thread(lambda: socket.getaddrinfo(host, port, family, type, proto, flags))
+
+    async def sock_connect(self, sock: Any, address: Any) -> None:
+        """Connect to an address that has been looked up, unless it is one that must not be connected to."""
+        if _public_only.get() and not is_public_address(address[0]):
+            raise PermissionError(f"{address[0]} is not a public address")
+        await super().sock_connect(sock, address)
 
 
 async def on_daemon_thread(function: Callable[[], Result]) -> Result:
@@ -100,14 +110,21 @@ async def on_daemon_thread(function: Callable[[], Result]) -> Result:
 
 
 class Fetcher:
-    """One HTTP client on one event loop. Not for other loops or threads."""
+    """One HTTP client on one event loop. Not for other loops or threads.
 
-    def __init__(self, transport: "httpx.AsyncBaseTransport | None" = None) -> None:
+    `public_only`: it connects to no private, loopback or link-local address, and takes no proxy, which would decide for
+    us. A transport of the user's own decides itself.
+    """
+
+    def __init__(self, transport: "httpx.AsyncBaseTransport | None" = None, *, public_only: bool = False) -> None:
         import httpx
 
+        self._public_only = public_only
         self._documents: cachetools.LRUCache[str, Document] = cachetools.LRUCache(_DOCUMENTS_REMEMBERED)
         self._client = httpx.AsyncClient(
             transport=transport,
+            verify=httpx.create_ssl_context(),  # with the certificate authorities of the environment, in any case
+            trust_env=not public_only,
             follow_redirects=False,
             timeout=TIMEOUT,
             limits=httpx.Limits(max_keepalive_connections=0),  # a visit every ten minutes needs no open connection
@@ -182,6 +199,7 @@ class Fetcher:
 
         if not is_safe_address(url):
             raise _absent(f"{url} is not https")
+        _public_only.set(self._public_only)  # each errand has a context of its own
         try:
             async with asyncio.timeout(TIMEOUT):
                 return await self._read(method, url, **request)

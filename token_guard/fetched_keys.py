@@ -54,10 +54,13 @@ class _Pending:
 
 
 class FetchedKeys:
-    """Keys that are fetched from the issuer when they are needed."""
+    """Keys that are fetched from the issuer when they are needed; `public_only` as in Fetcher."""
 
-    def __init__(self, issuer: Issuer, policy: KeyPolicy, thread: FetchThread, clocks: Clocks) -> None:
+    def __init__(
+        self, issuer: Issuer, policy: KeyPolicy, thread: FetchThread, clocks: Clocks, *, public_only: bool = False
+    ) -> None:
         self._issuer = issuer
+        self._public_only = public_only
         self._policy = policy
         self._cache = KeyCache(policy)
         self._thread = thread
@@ -171,7 +174,7 @@ class FetchedKeys:
     async def _visit(self) -> _Loaded | _Failed:
         try:
             async with asyncio.timeout(FLIGHT_TIMEOUT):
-                return await self._load(self._thread.fetcher())
+                return await self._load(self._thread.fetcher(public_only=self._public_only))
         except MisconfiguredError as error:
             return _Failed(str(error), misconfigured=True)
         except FetchFailedError as error:

@@ -49,7 +49,7 @@ class FetchThread:
         self._transport = transport
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._fetchers: dict[asyncio.AbstractEventLoop, Fetcher] = {}
+        self._fetchers: dict[tuple[asyncio.AbstractEventLoop, bool], Fetcher] = {}
         fork_aware.add(self)
 
     def run(self, errand: Coroutine[Any, Any, None]) -> None:
@@ -76,12 +76,12 @@ class FetchThread:
             # nor the name of its event loop, by which HTTP clients choose theirs.
             Context().run(asyncio.run_coroutine_threadsafe, errand, self._loop)
 
-    def fetcher(self) -> Fetcher:
+    def fetcher(self, *, public_only: bool = False) -> Fetcher:
         """Return the running loop's fetcher. For errands alone; a closed loop may still run beside its successor."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._fetchers:
-            self._fetchers[loop] = Fetcher(self._transport)
-        return self._fetchers[loop]
+        key = asyncio.get_running_loop(), public_only
+        if key not in self._fetchers:
+            self._fetchers[key] = Fetcher(self._transport, public_only=public_only)
+        return self._fetchers[key]
 
     def close(self) -> None:
         """End the thread and its connections. Flights under way fail."""
@@ -106,8 +106,8 @@ class FetchThread:
             errand.cancel()
         await asyncio.gather(*errands, return_exceptions=True)
         try:
-            if loop in self._fetchers:
-                await self._fetchers.pop(loop).aclose()
+            for key in [key for key in self._fetchers if key[0] is loop]:
+                await self._fetchers.pop(key).aclose()
         finally:
             loop.stop()
 

@@ -12,7 +12,7 @@ from .algorithms import Algorithm
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
 from .issuer import string_set
 from .jwk import VerificationKey
-from .key_set import KeySet
+from .key_set import KeySet, generations
 from .key_store import KeyStore
 
 MIN_LIFETIME = 60.0  # our own lower bound on an issuer's max-age, seconds: it must not make us fetch on every request
@@ -192,7 +192,7 @@ class KeyCache:
         changed = self.keys is None or keys.identity != self.keys.identity
         self.keys = keys
         if changed:  # after the keys: whoever reads the generation first never takes old keys for those of a new one
-            self.generation += 1
+            self.generation = next(generations)
         self.fetched_at = fetched_at
         self._refresh_at = fetched_at + lifetime * (REFRESH_AHEAD + (1 - REFRESH_AHEAD) * self._spread())
         self._expires_at = fetched_at + lifetime

@@ -3,6 +3,7 @@
 Knows nothing about where keys come from or how long they may be used.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -14,6 +15,9 @@ from .jws import UnverifiedToken
 
 MAX_KEYS = 100  # our own bound on the keys of one set that are considered
 MAX_CANDIDATES = 4  # our own bound on the keys of one key ID that are tried
+
+generations = itertools.count(1)
+"""Numbers that tell what keys verified a token. No two issuers share one, nor two configurations of one issuer."""
 
 
 class Key(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .algorithms import Algorithm
 from .errors import ConfigurationError, InvalidToken, Reason, shown
 from .issuer import Issuer
-from .key_set import Key, SharedSecret, read_key_set
+from .key_set import Key, SharedSecret, generations, read_key_set
 
 _log = logging.getLogger("token_guard")
 
@@ -75,6 +75,7 @@ class GivenKeys:
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
+        self._generation = next(generations)
         self._secret = SharedSecret(issuer.secret) if isinstance(issuer.secret, bytes) else None
         try:
             self._keys, odd = read_key_set(issuer.jwks if self._secret is None else {"keys": []})
@@ -93,7 +94,7 @@ class GivenKeys:
         return self.find(algorithm, kid)
 
     def generation(self) -> int | None:
-        return 0
+        return self._generation
 
     def fetch(self) -> None:
         return None
