@@ -40,6 +40,7 @@ LEVELS = {
     "token_cache": 4,
     "fetch": 5,
     "key_store": 5,
+    "trust": 6,
     "flights": 6,
     "key_cache": 6,
     "key_source": 5,

@@ -19,7 +19,6 @@ from token_guard import (
     InsufficientScope,
     MissingToken,
     Reason,
-    ScopeSet,
     TemporarilyUnavailable,
     any_of,
     current_access_token,
@@ -31,10 +30,20 @@ from token_guard import (
     user_only,
 )
 from token_guard.authorization import MARKER, is_public
+from token_guard.claims import ClaimPolicy
 from token_guard.request import Access, Refusal, RequestCell, current_cell
 
 RAW = "header.payload.signature"
 CLAIMS: dict[str, Any] = {"iss": "https://issuer.example/", "sub": "alice", "azp": "spa", "exp": 1}
+POLICY = ClaimPolicy(
+    issuer="https://issuer.example/",
+    audiences=frozenset({"organize"}),
+    profile="generic",
+    leeway=0,
+    max_token_age=None,
+    scope_claims=("scope",),
+    organizations=None,
+)
 
 Render = tuple[int, Reason]
 
@@ -45,7 +54,7 @@ def render(refusal: Refusal) -> Render:
 
 
 def access_token(*scopes: str, **claims: object) -> AccessToken:
-    return AccessToken({**CLAIMS, **claims}, lambda _: ScopeSet(scopes))
+    return AccessToken({**CLAIMS, "scope": " ".join(scopes), **claims}, POLICY)
 
 
 def admitted(*scopes: str, **claims: object) -> RequestCell:

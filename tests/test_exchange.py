@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from token_guard import AccessToken, ConfigurationError, ExchangeRefused, Reason, ScopeSet, TemporarilyUnavailable
+from token_guard import AccessToken, ConfigurationError, ExchangeRefused, Reason, TemporarilyUnavailable
+from token_guard.claims import ClaimPolicy
 from token_guard.exchange import (
     ACCESS_TOKEN_TYPE,
     CLIENT_ASSERTION_TYPE,
@@ -45,10 +46,20 @@ def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
 
 RSA, EC = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
 
+POLICY = ClaimPolicy(
+    issuer=ISSUER,
+    audiences=frozenset({"organize"}),
+    profile="generic",
+    leeway=0,
+    max_token_age=None,
+    scope_claims=("scope",),
+    organizations=None,
+)
+
 
 def token(**claims: Any) -> AccessToken:
     """An access token of alice with further claims; how it was validated is not this file's matter."""
-    return AccessToken({"iss": ISSUER, "sub": "auth0|alice", "exp": NOW, **claims}, lambda _: ScopeSet(()))
+    return AccessToken({"iss": ISSUER, "sub": "auth0|alice", "exp": NOW, **claims}, POLICY)
 
 
 # Who asks.

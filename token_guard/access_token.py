@@ -4,9 +4,9 @@ Never holds the raw token, so that nothing built on it can leak one. Knows nothi
 Claims: RFC 7519 4, RFC 9068 2.2, RFC 8693 4.1 (`act`), and the names that hosted services use.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from .jws import read_json
 from .request import current_cell
@@ -41,14 +41,27 @@ class Actor:
         return f"Actor(subject={self.subject!r})"
 
 
+class ClaimReader(Protocol):
+    """Knows in which claims an issuer writes what, and what they grant."""
+
+    def scopes(self, claims: Mapping[str, Any]) -> ScopeSet:
+        """Return the scopes that checked claims grant."""
+
+    def roles(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the roles that they name."""
+
+    def roles_omitted(self, claims: Mapping[str, Any]) -> bool:
+        """Tell whether the issuer left roles out of them."""
+
+
 class AccessToken:
     """A validated access token. Made by ResourceServer alone; read-only."""
 
-    __slots__ = ("_content", "_read_scopes", "_scopes")
+    __slots__ = ("_content", "_reader", "_scopes")
 
-    def __init__(self, content: dict[str, Any] | bytes, read_scopes: Callable[[dict[str, Any]], ScopeSet]) -> None:
+    def __init__(self, content: dict[str, Any] | bytes, reader: ClaimReader) -> None:
         self._content = content
-        self._read_scopes = read_scopes
+        self._reader = reader
         self._scopes: ScopeSet | None = None
 
     @property
@@ -89,7 +102,7 @@ class AccessToken:
     def scopes(self) -> ScopeSet:
         """The scopes granted, and those implied by configuration."""
         if self._scopes is None:
-            self._scopes = self._read_scopes(self._claims)
+            self._scopes = self._reader.scopes(self._claims)
         return self._scopes
 
     @property
@@ -120,12 +133,16 @@ class AccessToken:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The `roles` claim: strings, or objects with a `value` (RFC 9068 2.2.3.1). What is neither is left out."""
-        roles = self._claims.get("roles")
-        if not isinstance(roles, list):
-            return ()
-        values = [role.get("value") if isinstance(role, dict) else role for role in roles]
-        return tuple(value for value in values if isinstance(value, str))
+        """The roles, of the claims that the issuer's `role_claims` names: by default of `roles`.
+
+        Strings, or objects with a `value` (RFC 9068 2.2.3.1). What is neither is left out.
+        """
+        return self._reader.roles(self._claims)
+
+    @property
+    def roles_omitted(self) -> bool:
+        """Whether there may be more `roles`: the issuer left a claim of them out, as Entra ID does with many groups."""
+        return self._reader.roles_omitted(self._claims)
 
     @property
     def organization(self) -> str | None:
@@ -135,13 +152,15 @@ class AccessToken:
     @property
     def is_client(self) -> bool:
         """Whether the token is a client's own, not a user's (RFC 9068 5)."""
-        subject = self.subject
+        claims, subject, client_id = self._claims, self.subject, self.client_id
         return (
             subject is None
-            or subject == self.client_id
+            or subject == client_id
             or subject.endswith("@clients")
-            or self._claims.get("gty") == "client-credentials"
-            or self._claims.get("idtyp") == "app"
+            or claims.get("gty") == "client-credentials"
+            or claims.get("idtyp") == "app"
+            or (subject == claims.get("oid") and "scp" not in claims)  # Entra ID, without the optional idtyp
+            or (client_id is not None and claims.get("preferred_username") == f"service-account-{client_id.lower()}")
         )
 
     def require(self, *requirements: Requirement | str) -> None:

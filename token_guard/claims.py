@@ -11,7 +11,7 @@ from typing import Any
 
 from .access_token import AccessToken
 from .errors import InvalidToken, Reason, shown
-from .issuer import Profile
+from .issuer import ANY_TENANT, DEFAULT_ROLE_CLAIMS, ClaimPath, Profile, Tenants, fill_template
 from .jws import ACCESS_TOKEN_TYPE, UnverifiedToken
 from .scopes import DEFAULT_SCOPE_PATTERN, ScopeSet, compile_scope_pattern
 
@@ -25,8 +25,9 @@ MAX_ACTORS = 10  # our own bound on nested `act` claims
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimPolicy:
-    """What the tokens of one issuer must hold. Times are in seconds.
+    """What the tokens of one issuer must hold, and where they hold it. Times are in seconds.
 
+    `issuer` is a template where one policy is for several tenants.
     `required_claims`: the claims without which a token is refused, besides `iss`. `types`: what the value of each claim
     must be where it is no text.
     """
@@ -38,6 +39,9 @@ class ClaimPolicy:
     max_token_age: float | None
     scope_claims: tuple[str, ...]
     organizations: frozenset[str] | None
+    tenants: Tenants | None = None
+    client_ids: frozenset[str] | None = None
+    role_claims: tuple[ClaimPath, ...] = DEFAULT_ROLE_CLAIMS
     scope_pattern: str = DEFAULT_SCOPE_PATTERN
     scope_implications: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     required_claims: tuple[str, ...] = field(init=False)
@@ -46,7 +50,8 @@ class ClaimPolicy:
     def __post_init__(self) -> None:
         compile_scope_pattern(self.scope_pattern)  # a wrong one is told now
         # Prepared once, into slots: a cached_property makes every attribute of its object 8 times as dear to read.
-        required = _REQUIRED[self.profile] if self.max_token_age is None else (*_REQUIRED[self.profile], "iat")
+        required = _REQUIRED[self.profile] if self.client_ids is None else _REQUIRED_OF_CLIENTS
+        required = required if self.max_token_age is None else (*required, "iat")
         types = {name: _is_text if name == "scope" else _is_text_list for name in self.scope_claims} | _TYPES
         for name, value in (("required_claims", required), ("types", types)):
             object.__setattr__(self, name, value)
@@ -56,6 +61,18 @@ class ClaimPolicy:
         scopes = [scope for name in self.scope_claims if name in claims for scope in _scope_values(claims[name])]
         implied = [other for scope in scopes for other in self.scope_implications.get(scope, ())]
         return ScopeSet(scopes + implied, pattern=self.scope_pattern)
+
+    def roles(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the roles that checked claims name; what does not look like one is none."""
+        roles = [role for path in self.role_claims for role in _list_at(path, claims)]
+        values = [role.get("value") if isinstance(role, dict) else role for role in roles]
+        return tuple(value for value in values if isinstance(value, str))
+
+    def roles_omitted(self, claims: Mapping[str, Any]) -> bool:
+        """Tell whether the issuer left roles out of checked claims: Entra ID does, where a user has many groups."""
+        elsewhere = claims.get("_claim_names")  # OpenID Connect Core 5.6.2: claims that must be fetched
+        names = {*(elsewhere if isinstance(elsewhere, dict) else ()), *(("groups",) if "hasgroups" in claims else ())}
+        return any(name in names and name not in claims for name, *_ in self.role_claims)
 
 
 def check_claims(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> None:
@@ -68,17 +85,19 @@ def check_claims(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> Non
     """
     claims = token.claims
     claims_have_their_types(claims, policy)
+    if policy.tenants is not None:
+        tenant_is_the_issuers(claims, policy)
     if token.header.typ != ACCESS_TOKEN_TYPE:
         type_is_access_token(claims, policy)
     not_sender_constrained(claims)
-    audience_is_ours(claims["aud"], policy)
+    audience_is_ours(claims, policy)
     organization_is_ours(claims, policy)
     times_are_right(claims, policy, now)
 
 
 def access_token(content: dict[str, Any] | bytes, policy: ClaimPolicy) -> AccessToken:
     """Return the access token of claims, or of their JSON, that were checked and whose signature was verified."""
-    return AccessToken(content, policy.scopes)
+    return AccessToken(content, policy)
 
 
 def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
@@ -91,8 +110,17 @@ def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> N
         # Most claims are texts: to ask that first saves a microsecond of forty.
         if name in _NOT_TEXT if type(value) is str else name in types and not types[name](value):
             raise _malformed(name)
-    if not claims["aud"]:
+    if not claims.get("aud", True):
         raise _malformed("aud")
+
+
+def tenant_is_the_issuers(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
+    """The claim `tid` names the tenant that `iss` is written for, and it is one of ours (Entra ID)."""
+    tenant, ours = claims.get("tid"), policy.tenants or ()
+    is_ours = isinstance(tenant, str) and (ours == ANY_TENANT or tenant in ours)
+    if not is_ours or fill_template(policy.issuer, str(tenant)) != claims["iss"]:
+        detail = f"the tenant (tid) is {shown(tenant)}, of the issuer {shown(claims['iss'])}"
+        raise InvalidToken(Reason.WRONG_ISSUER, detail=detail)
 
 
 def type_is_access_token(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
@@ -119,10 +147,20 @@ def not_sender_constrained(claims: Mapping[str, Any]) -> None:
         raise InvalidToken(Reason.SENDER_CONSTRAINED, detail="the token has cnf, and no binding method is supported")
 
 
-def audience_is_ours(audience: str | Collection[str], policy: ClaimPolicy) -> None:
-    """One audience is ours, compared whole and exactly (RFC 7519 4.1.3, RFC 8725 3.9)."""
+def audience_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
+    """One audience is ours, compared whole and exactly (RFC 7519 4.1.3, RFC 8725 3.9).
+
+    Where the issuer's setting names clients, the client must be one of them, and a token may have no audience.
+    """
+    if policy.client_ids is not None:
+        if claims.get("client_id") not in policy.client_ids:
+            detail = f"client_id is {shown(claims.get('client_id'))}, which is not among the issuer's client_ids"
+            raise InvalidToken(Reason.WRONG_AUDIENCE, detail=detail)
+        if "aud" not in claims:
+            return
+    audience: str | Collection[str] = claims["aud"]
     if policy.audiences.isdisjoint((audience,) if isinstance(audience, str) else audience):
-        accepted = ", ".join(map(shown, sorted(policy.audiences)))
+        accepted = ", ".join(map(shown, sorted(policy.audiences))) or "none"
         raise InvalidToken(Reason.WRONG_AUDIENCE, detail=f"the token is for {shown(audience)}, accepted are {accepted}")
 
 
@@ -176,6 +214,14 @@ def _is_actor(value: object) -> bool:
     return False
 
 
+def _list_at(path: ClaimPath, claims: Mapping[str, Any]) -> list[Any]:
+    """Return the array at the end of a path of names; what is missing or of another kind holds nothing."""
+    value: object = claims
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, list) else []
+
+
 def _scope_values(value: str | list[str]) -> list[str]:
     # RFC 6749 3.3: separated by spaces, and by nothing else that str.split() would take for white space
     return [scope for scope in value.split(" ") if scope] if isinstance(value, str) else value
@@ -193,6 +239,9 @@ _REQUIRED: dict[Profile, tuple[str, ...]] = {
     "generic": ("exp", "aud"),
     "rfc9068": ("exp", "aud", "sub", "client_id", "iat", "jti"),  # RFC 9068 2.2
 }
+
+# Where the issuer's setting names clients. `token_use` is what tells an access token that has no audience.
+_REQUIRED_OF_CLIENTS = ("exp", "token_use")
 
 # What the value of a claim must be.
 _TYPES: dict[str, Callable[[Any], object]] = {

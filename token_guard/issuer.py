@@ -1,11 +1,13 @@
-"""Issuer: whom we trust and how its tokens look. Knows nothing about fetching keys or judging tokens.
+"""Issuer: whom we trust and how its tokens look, with presets for hosted services.
 
-RFC 8414 2 for the form of an issuer; RFC 8725 3.1 and 3.8 for algorithms and keys that belong to one issuer.
+Knows nothing about fetching keys or judging tokens. RFC 8414 2 for the form of an issuer; RFC 8725 3.1 and 3.8 for
+algorithms and keys that belong to one issuer.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypedDict, TypeGuard, Unpack
 
 from .addresses import check_https
 from .algorithms import ALGORITHMS, DEFAULT_SECRET_ALGORITHMS, check_algorithms
@@ -14,6 +16,38 @@ from .errors import ConfigurationError
 Profile = Literal["generic", "rfc9068"]
 PROFILES: tuple[Profile, ...] = ("generic", "rfc9068")
 
+ClaimPath = tuple[str, ...]  # the names of the objects on the way to a claim, and its own
+DEFAULT_ROLE_CLAIMS: tuple[ClaimPath, ...] = (("roles",),)
+
+TENANT = "{tenantid}"  # the placeholder, as Entra ID writes it into its own metadata and keys
+ANY_TENANT: Literal["any"] = "any"
+Tenants = frozenset[str] | Literal["any"]
+
+_KEY_SOURCES = ("jwks", "jwks_uri", "metadata_url", "secret")
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as issuers write it
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")  # RFC 3986 2.3: what a URL holds as it is
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]+)?")
+# Where version 1 tokens of a national cloud come from, by where its users log in; elsewhere it is sts.windows.net.
+_VERSION_1_HOSTS = {
+    "login.partner.microsoftonline.cn": "sts.chinacloudapi.cn",
+    "login.chinacloudapi.cn": "sts.chinacloudapi.cn",
+}
+
+
+class IssuerOptions(TypedDict, total=False):
+    """What a preset takes besides its own arguments: the same as in `Issuer`."""
+
+    jwks: Mapping[str, Any]
+    jwks_uri: str
+    metadata_url: str
+    algorithms: Collection[str]
+    profile: Profile
+    secret: str | bytes
+    scope_claims: Collection[str]
+    role_claims: Collection[str | ClaimPath]
+    audience: str | Collection[str]
+    organizations: Collection[str]
+
 
 @dataclass(frozen=True)
 class Issuer:
@@ -21,6 +55,13 @@ class Issuer:
 
     `url` is compared exactly with `iss`, trailing slash included. Keys come from `jwks` (given), `jwks_uri`,
     `metadata_url`, or discovery; or from `secret`, the only way to HS256. `organizations` are the accepted `org_id`s.
+
+    `tenants` are the accepted `tid`s; "any" is every GUID. A `url` that holds `{tenantid}` stands for one issuer a
+    tenant. With `jwks_uri` or `metadata_url`, a document that names the template, one key set serves all of them, and a
+    key that names an `issuer` of its own signs for that one alone.
+
+    `client_ids` is for tokens without `aud`: `client_id` must be one of them, and `token_use` must be there; an `aud`
+    is judged where there is one. `role_claims` says where roles are: a name is taken literally, a tuple is a path.
 
     Raises:
         ConfigurationError: a setting is malformed or contradicts another.
@@ -36,6 +77,9 @@ class Issuer:
     scope_claims: Collection[str] | None = field(default=None, kw_only=True)
     audience: str | Collection[str] | None = field(default=None, kw_only=True)
     organizations: Collection[str] | None = field(default=None, kw_only=True)
+    tenants: Collection[str] | Literal["any"] | None = field(default=None, kw_only=True)
+    client_ids: Collection[str] | None = field(default=None, kw_only=True)
+    role_claims: Collection[str | ClaimPath] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_https("issuer", self.url)
@@ -45,27 +89,169 @@ class Issuer:
             raise ConfigurationError(
                 f"issuer {self.url!r} is the address of a document: give the part before /.well-known/"
             )
-        sources = [name for name in ("jwks", "jwks_uri", "metadata_url", "secret") if getattr(self, name) is not None]
+        sources = [name for name in _KEY_SOURCES if getattr(self, name) is not None]
         if len(sources) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(sources)} contradict each other; keep one")
+        self._check_tenants(has_key_source=bool(sources))
         for name in ("jwks_uri", "metadata_url"):
             if getattr(self, name) is not None:
                 check_https(name, getattr(self, name))
         self._set("profile", check_profile(self.profile) if self.profile is not None else None)
         if self.scope_claims is not None:
             self._set("scope_claims", tuple(string_set("scope_claims", self.scope_claims)))
-        for name in ("audience", "organizations"):
+        if self.role_claims is not None:
+            self._set("role_claims", claim_paths("role_claims", self.role_claims))
+        for name in ("audience", "organizations", "client_ids"):
             if getattr(self, name) is not None:
                 self._set(name, frozenset(string_set(name, getattr(self, name))))
+        if self.client_ids is not None and self.profile == "rfc9068":
+            raise ConfigurationError(
+                f"issuer {self.url!r}: client_ids is for tokens without aud, which profile='rfc9068' demands; keep one"
+            )
         if self.secret is not None:
             self._check_secret(self.secret.encode() if isinstance(self.secret, str) else self.secret)
         elif self.algorithms is not None:
             self._set("algorithms", check_algorithms(self.algorithms, secret=False))
 
+    @classmethod
+    def auth0(cls, domain: str, **options: Unpack[IssuerOptions]) -> Self:
+        """Return an Auth0 tenant by its domain, or by a custom one: `northwind.eu.auth0.com`.
+
+        Tokens name the domain at which they were asked for: trust each by an issuer of its own.
+
+        Raises:
+            ConfigurationError: as `Issuer`.
+        """
+        return cls(f"https://{_host('domain', domain, 'northwind.eu.auth0.com')}/", **options)
+
+    @classmethod
+    def okta(cls, domain: str, authorization_server: str = "default", **options: Unpack[IssuerOptions]) -> Self:
+        """Return a custom authorization server of an Okta organization: `northwind.okta.com`.
+
+        The tokens of the organization's own server are for Okta itself and not for an API.
+
+        Raises:
+            ConfigurationError: as `Issuer`.
+        """
+        host = _host("domain", domain, "northwind.okta.com")
+        return cls(f"https://{host}/oauth2/{_name('authorization_server', authorization_server)}", **options)
+
+    @classmethod
+    def keycloak(
+        cls, base_url: str, realm: str, client_id: str | None = None, **options: Unpack[IssuerOptions]
+    ) -> Self:
+        """Return a realm of the Keycloak at `base_url`: `https://login.northwind.example`.
+
+        Roles are those of the realm, or of the client `client_id` where it is given; never both. Keycloak writes an API
+        into `aud` only where an audience mapper says so.
+
+        Raises:
+            ConfigurationError: as `Issuer`.
+        """
+        check_https("base_url", base_url)
+        if "/realms/" in base_url:
+            raise ConfigurationError(f"base_url {base_url!r} holds a realm: give the part before /realms/")
+        if client_id is not None and (not isinstance(client_id, str) or not client_id):
+            raise ConfigurationError(f"client_id must be the id of one client, not {client_id!r}")
+        path = ("realm_access", "roles") if client_id is None else ("resource_access", client_id, "roles")
+        options.setdefault("role_claims", (path,))
+        return cls(f"{base_url.removesuffix('/')}/realms/{_name('realm', realm)}", **options)
+
+    @classmethod
+    def cognito(
+        cls, region: str, user_pool_id: str, *, client_ids: Collection[str], **options: Unpack[IssuerOptions]
+    ) -> Self:
+        """Return an Amazon Cognito user pool, whose access tokens name their client and no audience.
+
+        A token of every client in `client_ids` is accepted, whatever API it was asked for; scopes tell APIs apart.
+        Roles are the user's groups.
+
+        Raises:
+            ConfigurationError: as `Issuer`.
+        """
+        if not _name("user_pool_id", user_pool_id).startswith(f"{_name('region', region)}_"):
+            raise ConfigurationError(
+                f"user_pool_id {user_pool_id!r} is not of region {region!r}: it begins with another"
+            )
+        options.setdefault("role_claims", ("cognito:groups",))
+        url = f"https://cognito-idp.{region}.amazonaws.com/{user_pool_id}"
+        return cls(url, client_ids=client_ids, **options)
+
+    @classmethod
+    def entra(
+        cls,
+        tenant_id: str | None = None,
+        *,
+        tenants: Collection[str] | Literal["any"] | None = None,
+        version: Literal[1, 2] = 2,
+        domain: str = "login.microsoftonline.com",
+        policy: str | None = None,
+        **options: Unpack[IssuerOptions],
+    ) -> Self:
+        """Return Microsoft Entra ID for one tenant, for several (`tenants`) or for "any".
+
+        `version` is that of the tokens, which the API's own registration decides (`requestedAccessTokenVersion`; 1
+        where it is null), not the address at which they are asked for. `domain` is where users log in: that of a
+        national cloud, or with `policy`, a user flow, that of an Azure AD B2C tenant: `northwind.b2clogin.com`.
+
+        Raises:
+            ConfigurationError: as `Issuer`.
+        """
+        host = _host("domain", domain, "login.microsoftonline.com")
+        if (tenant_id is None) == (tenants is None):
+            raise ConfigurationError("entra() needs tenant_id, or tenants: a collection of ids or 'any'; not both")
+        if version not in (1, 2):
+            raise ConfigurationError(f"version must be 1 or 2, that of the access tokens, not {version!r}")
+        if tenants is not None and tenants != ANY_TENANT:
+            tenants = tuple(_guid("tenants", one) for one in string_set("tenants", tenants))
+        tenant = TENANT if tenant_id is None else _guid("tenant_id", tenant_id)
+        place = "common" if tenant_id is None else tenant
+        issuer = f"https://{host}/{tenant}/v2.0"
+        if policy is not None:
+            if tenant_id is None or version != 2:
+                raise ConfigurationError("policy is for Azure AD B2C: it goes with tenant_id, and not with version=1")
+            issuer, place = f"{issuer}/", f"{place}/{_name('policy', policy)}"
+        else:
+            tenants = tenants or (tenant,)  # the tokens of B2C have no tid
+        if version == 1:
+            issuer = f"https://{_VERSION_1_HOSTS.get(host, 'sts.windows.net')}/{tenant}/"
+        if options.keys().isdisjoint(_KEY_SOURCES):
+            place = place if version == 1 else f"{place}/v2.0"
+            options["metadata_url"] = f"https://{host}/{place}/.well-known/openid-configuration"
+        return cls(issuer, tenants=tenants, **options)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Each `iss` that is accepted; the template itself where any tenant is."""
+        if self.tenants is None or self.tenants == ANY_TENANT or TENANT not in self.url:
+            return (self.url,)
+        return tuple(fill_template(self.url, tenant) for tenant in self.tenants)
+
+    def by_keys(self) -> "list[Issuer]":
+        """Return an issuer for each key set: a template without a key set for all tenants is one issuer a tenant."""
+        if TENANT not in self.url or any(getattr(self, name) is not None for name in _KEY_SOURCES):
+            return [self]
+        return [replace(self, url=fill_template(self.url, tenant), tenants=tenant) for tenant in self.tenants or ()]
+
     @property
     def has_given_keys(self) -> bool:
         """Whether the keys came with the configuration, so that nothing is ever fetched."""
         return self.jwks is not None or self.secret is not None
+
+    def _check_tenants(self, *, has_key_source: bool) -> None:
+        is_template = TENANT in self.url
+        if "{" in self.url.replace(TENANT, ""):
+            raise ConfigurationError(f"issuer {self.url!r}: the one placeholder that it may hold is {TENANT}")
+        if is_template and self.tenants is None:
+            raise ConfigurationError(f"issuer {self.url!r} needs tenants: the ids of those that are accepted, or 'any'")
+        if self.tenants == ANY_TENANT and not (is_template and has_key_source):
+            raise ConfigurationError(
+                f"issuer {self.url!r}: tenants='any' needs {TENANT} in the URL, and jwks_uri or metadata_url: where the"
+                " keys are that serve all tenants"
+            )
+        if self.tenants is not None and self.tenants != ANY_TENANT:
+            tenants = tuple(string_set("tenants", self.tenants))
+            self._set("tenants", tuple(_name("tenants", tenant) for tenant in tenants))
 
     def _check_secret(self, secret: bytes) -> None:
         if not isinstance(secret, bytes) or b"-----BEGIN" in secret:  # RFC 8725 2.1: a public key is no secret
@@ -92,7 +278,8 @@ def filled_issuers(issuer: object, **options: Any) -> list[Issuer]:
     members = [issuer] if isinstance(issuer, (str, Issuer)) else issuer
     if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not members:
         raise ConfigurationError(f"issuer must be a URL, an Issuer, or a non-empty collection of them, not {issuer!r}")
-    filled: dict[str, Issuer] = {}
+    filled: list[Issuer] = []
+    known: set[str] = set()
     for member in members:
         if not isinstance(member, (str, Issuer)):
             raise ConfigurationError(f"issuer must hold URLs and Issuers, not {member!r}")
@@ -101,9 +288,33 @@ def filled_issuers(issuer: object, **options: Any) -> list[Issuer]:
             if name in options and (len(members) > 1 or getattr(one, name) is not None):
                 raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, ...) alone")
         one = replace(one, **{name: value for name, value in options.items() if getattr(one, name) is None})
-        if filled.setdefault(one.url, one) is not one:
-            raise ConfigurationError(f"issuer {one.url!r} is configured twice; keep one")
-    return list(filled.values())
+        for url in one.urls:
+            if url in known:
+                raise ConfigurationError(f"issuer {url!r} is configured twice; keep one")
+            known.add(url)
+        filled += one.by_keys()
+    return filled
+
+
+def server_audiences(audience: object, issuers: Collection[Issuer]) -> frozenset[str]:
+    """Return the audiences of the resource server itself: none where each issuer says by itself who its tokens are for.
+
+    Raises:
+        ConfigurationError: `audience` is missing, or no string or collection of strings.
+    """
+    if audience is None and all(one.audience is not None or one.client_ids is not None for one in issuers):
+        return frozenset()
+    return frozenset(string_set("audience", audience))
+
+
+def fill_template(template: str, tenant: str) -> str:
+    """Return the issuer of one tenant. What is no template is returned as it is."""
+    return template.replace(TENANT, tenant)
+
+
+def is_guid(value: object) -> TypeGuard[str]:
+    """Tell whether a value is a GUID in the form that issuers write."""
+    return isinstance(value, str) and _GUID.fullmatch(value) is not None
 
 
 def check_profile(profile: object) -> Profile:
@@ -126,3 +337,44 @@ def string_set(name: str, values: object) -> dict[str, None]:
     if not all(isinstance(member, str) and member for member in members):
         raise ConfigurationError(f"{name} must hold non-empty strings alone, not {values!r}")
     return dict.fromkeys(members)
+
+
+def claim_paths(name: str, values: object) -> tuple[ClaimPath, ...]:
+    """Return one claim's name, or a collection of names and of paths, as paths.
+
+    Raises:
+        ConfigurationError: empty, or with a member that is neither.
+    """
+    members = (values,) if isinstance(values, str) else values
+    if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not members:
+        raise ConfigurationError(f"{name} must be a claim or a non-empty collection of claims, not {values!r}")
+    paths = tuple(member if isinstance(member, tuple) else (member,) for member in members)
+    for path in paths:
+        if not path or not all(isinstance(part, str) and part for part in path):
+            raise ConfigurationError(f"{name} must hold names, and tuples of names for paths, not {path!r}")
+    return paths
+
+
+def _host(name: str, value: object, example: str) -> str:
+    if not isinstance(value, str) or _HOST.fullmatch(value) is None:
+        raise ConfigurationError(
+            f"{name} must be a host alone, without https:// and slashes: {example!r}, not {value!r}"
+        )
+    return value
+
+
+def _name(name: str, value: object) -> str:
+    if not isinstance(value, str) or _NAME.fullmatch(value) is None:
+        raise ConfigurationError(
+            f"{name} must be a name of letters, digits and ._~- that stands in the issuer's URL, not {value!r}"
+        )
+    return value
+
+
+def _guid(name: str, value: object) -> str:
+    if not is_guid(value):
+        raise ConfigurationError(
+            f"{name} must be the id of a tenant, a GUID in lower case, not {value!r}: a domain is no id, and common,"
+            " organizations and consumers are no tenants (tenants='any' accepts all)"
+        )
+    return value

@@ -57,13 +57,16 @@ class VerificationKey:
         _check_intended_use(jwk)
         self.key_type: object = jwk.get("kty")
         self.kid: str | None = _text(jwk, "kid")
+        # Entra ID's own member, read where tenants are told apart. What is no text is the name of no issuer.
+        issuer = jwk.get("issuer")
+        self.issuer: str | None = issuer if isinstance(issuer, str) or "issuer" not in jwk else ""
         self.alg: str | None = _text(jwk, "alg")
         self.curve: str | None = self.alg if self.key_type == "AKP" else _text(jwk, "crv")
         reader = _READERS.get(self.key_type) if isinstance(self.key_type, str) else None
         if reader is None:
             raise OddKeyError("its kty is not RSA, EC, OKP or AKP")
         self._builder, self._numbers = reader(jwk)
-        self.identity: tuple[object, ...] = (self.kid, self.alg, *self._numbers)
+        self.identity: tuple[object, ...] = (self.kid, self.alg, self.issuer, *self._numbers)
 
     def fits(self, algorithm: Algorithm) -> bool:
         """Tell whether this key may verify `algorithm`: type and curve agree, and so does the key's own `alg`."""

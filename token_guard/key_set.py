@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from .algorithms import Algorithm
-from .errors import InvalidToken, Reason
+from .errors import InvalidToken, Reason, shown
+from .issuer import fill_template
 from .jwk import OddKeyError, VerificationKey
 from .jws import UnverifiedToken
 
@@ -26,6 +27,10 @@ class Key(Protocol):
     @property
     def public_key(self) -> Any:
         """The key, in the form that the algorithm's verifier takes."""
+
+    @property
+    def issuer(self) -> str | None:
+        """The one issuer that the key is for, where it says so; it may be a template for tenants."""
 
 
 class KeySet:
@@ -68,6 +73,8 @@ class KeySet:
 class SharedSecret:
     """The one secret of an issuer that signs with HMAC. A token's key ID means nothing here."""
 
+    issuer = None
+
     def __init__(self, secret: bytes) -> None:
         self.public_key = secret
 
@@ -91,6 +98,20 @@ def read_key_set(document: object) -> tuple[KeySet, list[str]]:
     if len(members) > MAX_KEYS:
         odd.append(f"{len(members) - MAX_KEYS} keys after the first {MAX_KEYS} are skipped")
     return KeySet(usable), odd
+
+
+def keys_for_issuer(keys: Iterable[Key], claims: Mapping[str, Any]) -> list[Key]:
+    """Return the keys that may sign for the issuer and the tenant of these claims, each by what it says itself.
+
+    Raises:
+        InvalidToken: `unknown_key`; each of `keys` is for another issuer.
+    """
+    issuer, tenant = claims["iss"], claims["tid"]
+    fitting = [key for key in keys if key.issuer is None or fill_template(key.issuer, tenant) == issuer]
+    if not fitting:
+        others = ", ".join(shown(key.issuer) for key in keys)
+        raise InvalidToken(Reason.UNKNOWN_KEY, detail=f"the key is for {others} alone, the token's iss is {issuer}")
+    return fitting
 
 
 def verify_signature(token: UnverifiedToken, algorithm: Algorithm, keys: Iterable[Key]) -> None:

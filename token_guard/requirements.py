@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 class Needs(NamedTuple):
-    """What an operation needs of one token: all its scopes, and how many demands the token does not meet."""
+    """What an operation needs of one token: all its scopes, and how many demands the token does not meet.
+
+    `unknown_roles` is how many of these the user may meet all the same: the token leaves roles out.
+    """
 
     scopes: tuple[str, ...] = ()
     lacking_scopes: int = 0
     lacking_others: int = 0
+    unknown_roles: int = 0
 
     @property
     def lacking(self) -> int:
@@ -40,7 +44,10 @@ class Requirement(ABC):
         if not needs.lacking:
             return None
         reason = Reason.INSUFFICIENT_SCOPE if needs.lacking_scopes else Reason.INSUFFICIENT_PERMISSION
-        return InsufficientScope(reason, detail=f"the operation needs {self}", scope=" ".join(needs.scopes) or None)
+        detail = f"the operation needs {self}"
+        if needs.unknown_roles:
+            detail += "; the token leaves roles out, as they are too many: whether the user has them is unknown"
+        return InsufficientScope(reason, detail=detail, scope=" ".join(needs.scopes) or None)
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ class _Role(Requirement):
     name: str
 
     def needs(self, token: "AccessToken") -> Needs:
-        return Needs(lacking_others=self.name not in token.roles)
+        lacking = self.name not in token.roles
+        return Needs(lacking_others=lacking, unknown_roles=lacking and token.roles_omitted)
 
     def __str__(self) -> str:
         return f"role {self.name}"
@@ -111,6 +119,7 @@ class _AllOf(Requirement):
             tuple(dict.fromkeys(name for needs in each for name in needs.scopes)),
             sum(needs.lacking_scopes for needs in each),
             sum(needs.lacking_others for needs in each),
+            sum(needs.unknown_roles for needs in each),
         )
 
     def __str__(self) -> str:
@@ -140,7 +149,7 @@ def permission(name: str) -> Requirement:
 
 
 def role(name: str) -> Requirement:
-    """Demand one entry of the token's `roles` claim."""
+    """Demand one of the token's roles, which are where the issuer's `role_claims` says: by default in `roles`."""
     return _Role(_check_text("role", name))
 
 

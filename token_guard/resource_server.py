@@ -8,24 +8,24 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .access_token import AccessToken
-from .algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm
+from .algorithms import ALGORITHMS, Algorithm
 from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
 from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims, times_are_right
-from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
-from .issuer import Issuer, Profile, filled_issuers, string_set
+from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable
+from .issuer import Issuer, Profile, filled_issuers, server_audiences
 from .jws import UnverifiedToken, read_unverified
 from .key_cache import KeyPolicy
-from .key_set import Key, verify_signature
+from .key_set import Key, keys_for_issuer, verify_signature
 from .key_source import Clocks, GivenKeys, IssuerHealth, Keys
 from .request import Refusal, RequestView
 from .scopes import DEFAULT_SCOPE_PATTERN, close_implications
 from .settings import SETTINGS_PREFIX, read_settings, seconds, whole_number
 from .token_cache import Remembered, TokenCache
+from .trust import Trust, Trusted
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -40,22 +40,14 @@ DEFAULT_SCOPE_CLAIMS = ("scope", "scp")
 _JUDGED_AGAIN = ("iss", "tid", "exp", "nbf", "iat")  # the claims by which a remembered token is judged
 
 
-@dataclass(frozen=True, slots=True)
-class _Trusted:
-    """One issuer, with all its settings filled in."""
-
-    policy: ClaimPolicy
-    algorithms: frozenset[str]
-    keys: Keys
-
-
 class ResourceServer:
     """Decides whether an access token is genuine, current and meant for this API.
 
     One object serves all threads and event loops of a process, with one key cache. Configuration is checked here and
     never changes. Everything is in seconds.
 
-    `issuer`: one or several, as URLs or `Issuer`s. `audience`: one string or a collection; one must match exactly.
+    `issuer`: one or several, as URLs or `Issuer`s. `audience`: one string or a collection; one must match exactly; it
+    is required, unless each issuer has an `audience` or `client_ids` of its own.
     `jwks`, `jwks_uri`, `algorithms`, `profile`, `scope_claims`: as in `Issuer`; with several issuers say them there.
     `leeway` (at most 300) forgives clocks that differ; `max_token_age` counts from `iat`. `scope_implications`: what
     else a scope grants. `scope_pattern`: how a scope is spelled from `{action}` and `{resource}`. `is_revoked` is asked
@@ -73,7 +65,7 @@ class ResourceServer:
         self,
         *,
         issuer: str | Issuer | Collection[str | Issuer],
-        audience: str | Collection[str],
+        audience: str | Collection[str] | None = None,
         jwks: Mapping[str, Any] | None = None,
         jwks_uri: str | None = None,
         algorithms: Collection[str] | None = None,
@@ -104,7 +96,7 @@ class ResourceServer:
         )
         policy = ClaimPolicy(
             issuer="",
-            audiences=frozenset(string_set("audience", audience)),
+            audiences=server_audiences(audience, issuers),
             profile="generic",
             leeway=seconds("leeway", leeway, at_most=MAX_LEEWAY),
             max_token_age=None if max_token_age is None else seconds("max_token_age", max_token_age),
@@ -119,16 +111,14 @@ class ResourceServer:
         self._token_cache = TokenCache(whole_number("token_cache_size", token_cache_size))
         fork_aware.add(self._token_cache)
         self._thread = FetchThread(transport)
-        self._trusted = {
-            one.url: _Trusted(
-                policy=_fill(policy, one),
-                algorithms=frozenset(one.algorithms or DEFAULT_ALGORITHMS),
-                keys=GivenKeys(one)
-                if one.has_given_keys
-                else FetchedKeys(one, keys or KeyPolicy(), self._thread, Clocks(clock, monotonic)),
-            )
-            for one in issuers
-        }
+
+        def keys_of(one: Issuer, public_only: bool) -> Keys:
+            if one.has_given_keys:
+                return GivenKeys(one)
+            clocks = Clocks(clock, monotonic)
+            return FetchedKeys(one, keys or KeyPolicy(), self._thread, clocks, public_only=public_only)
+
+        self._trust = Trust(issuers, policy, keys_of)
 
     def validate(self, raw_token: str) -> AccessToken:
         """Return the access token, or raise the reason why it is refused. May wait for the issuer's keys.
@@ -178,10 +168,10 @@ class ResourceServer:
         Raises:
             InvalidToken: `wrong_issuer` or `wrong_audience`.
         """
-        trusted = self._trust(token.claims)
+        trusted = self._trust.find(token.claims)
         if trusted is None:
-            raise _untrusted(token.claims, self._trusted)
-        audience_is_ours(token.audience, trusted.policy)
+            raise self._trust.refusal(token.claims)
+        audience_is_ours(token.claims, trusted.policy)
 
     def challenge(self, error: Refusal) -> Answer:
         """Return the HTTP answer that a refusal demands: status, headers and JSON body (RFC 6750 3)."""
@@ -233,7 +223,7 @@ class ResourceServer:
 
     def health(self) -> tuple[IssuerHealth, ...]:
         """Return what is known of each issuer's keys, in the order configured. Does no I/O."""
-        return tuple(keys.health() for keys in self._sources())
+        return tuple(one.keys.health() for one in self._trust.issuers)
 
     def close(self) -> None:
         """End the fetch thread. Keys that are held go on being used; a later fetch starts a new thread."""
@@ -258,15 +248,6 @@ class ResourceServer:
             raise ConfigurationError(f"{name} is given as an argument and by {SETTINGS_PREFIX}*; keep one")
         return cls(**arguments, **options)
 
-    def _trust(self, claims: Mapping[str, Any]) -> _Trusted | None:
-        """Return the issuer that unverified claims name, where it is one of ours (RFC 8725 3.8)."""
-        issuer = claims.get("iss")
-        return self._trusted.get(issuer) if isinstance(issuer, str) else None
-
-    def _sources(self) -> "list[Keys]":
-        """Return where keys come from, in the order configured; issuers may share a source."""
-        return list(dict.fromkeys(trusted.keys for trusted in self._trusted.values()))
-
     def _recall(self, digest: bytes | None) -> AccessToken | None:
         """Return the access token where the same token was verified a moment ago.
 
@@ -279,22 +260,22 @@ class ResourceServer:
         remembered = None if digest is None else self._token_cache.get(digest)
         if remembered is None:
             return None
-        trusted = self._trust(remembered.claims)
+        trusted = self._trust.find(remembered.claims)
         if trusted is None or remembered.generation != trusted.keys.generation():
             return None
         times_are_right(remembered.claims, trusted.policy, self._clock())
         return self._unless_revoked(access_token(remembered.payload, trusted.policy))
 
-    def _judge(self, raw_token: object) -> tuple[UnverifiedToken, _Trusted, Algorithm, int | None]:
+    def _judge(self, raw_token: object) -> tuple[UnverifiedToken, Trusted, Algorithm, int | None]:
         """Read the token and apply every rule that can refuse it before its key is looked for.
 
         The generation of keys is asked before they are chosen: so a key that is withdrawn in between verifies a token
         that is remembered under the generation before it, and never again.
         """
         token = read_unverified(raw_token)
-        trusted = self._trust(token.claims)
+        trusted = self._trust.find(token.claims)
         if trusted is None:
-            raise _untrusted(token.claims, self._trusted)
+            raise self._trust.refusal(token.claims)
         name = token.header.alg
         if name not in trusted.algorithms:
             issuer = trusted.policy.issuer
@@ -306,12 +287,14 @@ class ResourceServer:
         self,
         digest: bytes | None,
         unverified: UnverifiedToken,
-        trusted: _Trusted,
+        trusted: Trusted,
         algorithm: Algorithm,
         generation: int | None,
         keys: Collection[Key],
     ) -> AccessToken:
         """Check the signature, and only then make an access token of the claims."""
+        if trusted.policy.tenants is not None:
+            keys = keys_for_issuer(keys, unverified.claims)
         verify_signature(unverified, algorithm, keys)
         claims = unverified.claims
         if digest is not None and generation is not None:
@@ -348,31 +331,6 @@ class ResourceServer:
             raise ConfigurationError(report)
         if any(health.state not in ("fresh", "stale") or not unless_held for health in failed):
             raise TemporarilyUnavailable(detail=report)
-
-
-def _fill(policy: ClaimPolicy, issuer: Issuer) -> ClaimPolicy:
-    """Return the claim policy of one issuer: its own settings, and for the rest those of the resource server."""
-    return replace(
-        policy,
-        issuer=issuer.url,
-        audiences=frozenset(issuer.audience or policy.audiences),
-        profile=issuer.profile or policy.profile,
-        scope_claims=tuple(issuer.scope_claims or policy.scope_claims),
-        organizations=None if issuer.organizations is None else frozenset(issuer.organizations),
-    )
-
-
-def _untrusted(claims: Mapping[str, Any], trusted: Collection[str]) -> InvalidToken:
-    """Return the refusal of a token whose issuer is none of ours (RFC 8725 3.8)."""
-    issuer = claims.get("iss")
-    if "iss" not in claims:
-        return InvalidToken(Reason.CLAIM_MISSING, detail="the token has no iss")
-    if not isinstance(issuer, str):
-        return InvalidToken(Reason.CLAIM_MALFORMED, detail="the claim iss has the wrong type")
-    detail = f"iss is {shown(issuer)}, trusted are {', '.join(map(shown, trusted))}"
-    if issuer.rstrip("/") in {url.rstrip("/") for url in trusted}:
-        detail += "; only the slash at the end differs: spell the setting issuer as the token does"
-    return InvalidToken(Reason.WRONG_ISSUER, detail=detail)
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
