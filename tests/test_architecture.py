@@ -35,6 +35,7 @@ LEVELS = {
     "jwk": 3,
     "claims": 4,
     "discovery": 4,
+    "issuer_resolver": 4,
     "exchange": 4,
     "key_set": 4,
     "token_cache": 4,
@@ -56,7 +57,7 @@ CORE_DEPENDENCIES = {"cachetools", "cryptography", "httpx", "jwt"}
 NETWORK = {"http.client", "http.server", "httpx", "socket", "socketserver", "ssl", "urllib.request"}
 MAY_USE_NETWORK = {"fetch", "on_behalf_of", "testing"}  # on_behalf_of: httpx.Auth for the client's own requests
 LOCKS = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"}
-MAY_LOCK = {"fetched_keys", "flights", "on_behalf_of", "token_cache"}
+MAY_LOCK = {"fetched_keys", "flights", "issuer_resolver", "on_behalf_of", "token_cache"}
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 MOST_CODE_LINES_OF_CORE_FILE = 250

@@ -18,6 +18,7 @@ from .errors import (
     TokenGuardError,
 )
 from .issuer import Issuer
+from .issuer_resolver import IssuerResolver
 from .key_cache import KeyPolicy
 from .key_store import FileKeyStore, KeyStore
 from .request import RequestView
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidToken",
     "Issuer",
+    "IssuerResolver",
     "KeyPolicy",
     "KeyStore",
     "MissingToken",

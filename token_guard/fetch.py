@@ -85,7 +85,10 @@ class FetchLoop(asyncio.SelectorEventLoop):
         flags: int = 0,
     ) -> Any:
         """Do what `socket.getaddrinfo` does, without blocking the loop."""
-        return await on_daemon_thread(lambda: socket.getaddrinfo(host, port, family, type, proto, flags))
+        found = await on_daemon_thread(lambda: socket.getaddrinfo(host, port, family, type, proto, flags))
+        if _public_only.get() and not any(is_public_address(str(address[0])) for *_, address in found):
+            raise PermissionError("the host has no public address")  # told here: a failed connection tells less
+        return found
 
     async def sock_connect(self, sock: Any, address: Any) -> None:
         """Connect to an address that has been looked up, unless it is one that must not be connected to."""

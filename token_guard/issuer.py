@@ -268,45 +268,6 @@ class Issuer:
         object.__setattr__(self, name, value)
 
 
-def filled_issuers(issuer: object, **options: Any) -> list[Issuer]:
-    """Return one or several issuers, each with the options of the resource server that it leaves open.
-
-    Raises:
-        ConfigurationError: no issuer, one that is configured twice, or options that belong to one of several.
-    """
-    options = {name: value for name, value in options.items() if value is not None}
-    members = [issuer] if isinstance(issuer, (str, Issuer)) else issuer
-    if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not members:
-        raise ConfigurationError(f"issuer must be a URL, an Issuer, or a non-empty collection of them, not {issuer!r}")
-    filled: list[Issuer] = []
-    known: set[str] = set()
-    for member in members:
-        if not isinstance(member, (str, Issuer)):
-            raise ConfigurationError(f"issuer must hold URLs and Issuers, not {member!r}")
-        one = Issuer(member) if isinstance(member, str) else member
-        for name in ("jwks", "jwks_uri"):
-            if name in options and (len(members) > 1 or getattr(one, name) is not None):
-                raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, ...) alone")
-        one = replace(one, **{name: value for name, value in options.items() if getattr(one, name) is None})
-        for url in one.urls:
-            if url in known:
-                raise ConfigurationError(f"issuer {url!r} is configured twice; keep one")
-            known.add(url)
-        filled += one.by_keys()
-    return filled
-
-
-def server_audiences(audience: object, issuers: Collection[Issuer]) -> frozenset[str]:
-    """Return the audiences of the resource server itself: none where each issuer says by itself who its tokens are for.
-
-    Raises:
-        ConfigurationError: `audience` is missing, or no string or collection of strings.
-    """
-    if audience is None and all(one.audience is not None or one.client_ids is not None for one in issuers):
-        return frozenset()
-    return frozenset(string_set("audience", audience))
-
-
 def fill_template(template: str, tenant: str) -> str:
     """Return the issuer of one tenant. What is no template is returned as it is."""
     return template.replace(TENANT, tenant)

@@ -68,10 +68,26 @@ class IssuerResolver:
         except Exception as error:
             detail = f"the issuer resolver raised {type(error).__name__}"
             raise TemporarilyUnavailable(Reason.ISSUER_MISCONFIGURED, detail=detail) from error
-        if issuer is None or (isinstance(issuer, Issuer) and issuer.url == url):
+        if issuer is None or (isinstance(issuer, Issuer) and issuer.urls == (url,)):
             return issuer
         detail = f"the issuer resolver must return None or an Issuer({url!r}), not {issuer!r}"
         raise TemporarilyUnavailable(Reason.ISSUER_MISCONFIGURED, detail=detail)
+
+
+def split_resolver(issuer: object) -> tuple[object, IssuerResolver | None]:
+    """Return the issuers that are listed, and the resolver of others where there is one.
+
+    Raises:
+        ConfigurationError: two resolvers.
+    """
+    if isinstance(issuer, IssuerResolver):
+        return (), issuer
+    if not isinstance(issuer, Collection) or isinstance(issuer, (str, bytes)):
+        return issuer, None
+    resolvers = [member for member in issuer if isinstance(member, IssuerResolver)]
+    if len(resolvers) > 1:
+        raise ConfigurationError("issuer holds two IssuerResolvers; keep one")
+    return ([member for member in issuer if member is not resolvers[0]], resolvers[0]) if resolvers else (issuer, None)
 
 
 class ResolvedIssuers(Generic[Made]):

@@ -16,7 +16,8 @@ from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
 from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims, times_are_right
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable
-from .issuer import Issuer, Profile, filled_issuers, server_audiences
+from .issuer import Issuer, Profile
+from .issuer_resolver import IssuerResolver, split_resolver
 from .jws import UnverifiedToken, read_unverified
 from .key_cache import KeyPolicy
 from .key_set import Key, keys_for_issuer, verify_signature
@@ -25,7 +26,7 @@ from .request import Refusal, RequestView
 from .scopes import DEFAULT_SCOPE_PATTERN, close_implications
 from .settings import SETTINGS_PREFIX, read_settings, seconds, whole_number
 from .token_cache import Remembered, TokenCache
-from .trust import Trust, Trusted
+from .trust import Trust, Trusted, filled_issuers, server_audiences
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -64,7 +65,7 @@ class ResourceServer:
     def __init__(
         self,
         *,
-        issuer: str | Issuer | Collection[str | Issuer],
+        issuer: str | Issuer | IssuerResolver | Collection[str | Issuer | IssuerResolver],
         audience: str | Collection[str] | None = None,
         jwks: Mapping[str, Any] | None = None,
         jwks_uri: str | None = None,
@@ -86,14 +87,14 @@ class ResourceServer:
         # With the first resource server and not with the package: asyncio and PyJWT take longer than all the rest.
         import jwt.algorithms  # noqa: F401
 
-        from .fetched_keys import FetchedKeys
         from .flights import FetchThread, fork_aware
 
         given = {"is_revoked": is_revoked, "keys": keys, "challenge": challenge}
         _check_kinds(given | {"clock": clock, "monotonic": monotonic, "transport": transport})
-        issuers = filled_issuers(
-            issuer, jwks=jwks, jwks_uri=jwks_uri, algorithms=algorithms, profile=profile, scope_claims=scope_claims
-        )
+        listed, resolver = split_resolver(issuer)
+        options = {"jwks": jwks, "jwks_uri": jwks_uri, "algorithms": algorithms, "profile": profile}
+        options["scope_claims"] = scope_claims
+        issuers = filled_issuers(listed, has_resolver=resolver is not None, **options)
         policy = ClaimPolicy(
             issuer="",
             audiences=server_audiences(audience, issuers),
@@ -109,16 +110,11 @@ class ResourceServer:
         self._is_revoked = is_revoked
         self._challenge = challenge or ChallengePolicy()
         self._token_cache = TokenCache(whole_number("token_cache_size", token_cache_size))
-        fork_aware.add(self._token_cache)
         self._thread = FetchThread(transport)
-
-        def keys_of(one: Issuer, public_only: bool) -> Keys:
-            if one.has_given_keys:
-                return GivenKeys(one)
-            clocks = Clocks(clock, monotonic)
-            return FetchedKeys(one, keys or KeyPolicy(), self._thread, clocks, public_only=public_only)
-
-        self._trust = Trust(issuers, policy, keys_of)
+        self._key_settings = keys or KeyPolicy(), self._thread, Clocks(clock, monotonic)
+        self._trust = Trust(issuers, resolver, options, policy, self._keys_of)
+        for each in (self._token_cache, self._trust):
+            fork_aware.add(each)
 
     def validate(self, raw_token: str) -> AccessToken:
         """Return the access token, or raise the reason why it is refused. May wait for the issuer's keys.
@@ -248,6 +244,13 @@ class ResourceServer:
             raise ConfigurationError(f"{name} is given as an argument and by {SETTINGS_PREFIX}*; keep one")
         return cls(**arguments, **options)
 
+    def _keys_of(self, issuer: Issuer, resolved: bool) -> Keys:
+        from .fetched_keys import FetchedKeys
+
+        if issuer.has_given_keys:
+            return GivenKeys(issuer)
+        return FetchedKeys(issuer, *self._key_settings, public_only=resolved)
+
     def _recall(self, digest: bytes | None) -> AccessToken | None:
         """Return the access token where the same token was verified a moment ago.
 
@@ -319,7 +322,7 @@ class ResourceServer:
 
     def _fetch_all(self, *, anew: bool = False) -> "Iterator[Future[None]]":
         """Yield the flights to wait for, each before the next: to all issuers at once."""
-        keys = [trusted.keys for trusted in self._trusted.values()]
+        keys = [trusted.keys for trusted in self._trust.issuers]
         if anew:  # a flight that began before may bring what the issuer published before
             yield from filter(None, [each.flight() for each in keys])
         yield from filter(None, [each.fetch() for each in keys])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .algorithms import DEFAULT_ALGORITHMS
 from .claims import ClaimPolicy
-from .errors import InvalidToken, Reason, shown
-from .issuer import ANY_TENANT, DEFAULT_ROLE_CLAIMS, Issuer, claim_paths, fill_template, is_guid
+from .errors import ConfigurationError, InvalidToken, Reason, shown
+from .issuer import ANY_TENANT, DEFAULT_ROLE_CLAIMS, Issuer, claim_paths, fill_template, is_guid, string_set
+from .issuer_resolver import IssuerResolver, ResolvedIssuers
 
 if TYPE_CHECKING:
     from .key_source import Keys
@@ -28,26 +29,53 @@ class Trusted:
 
 
 class Trust:
-    """The issuers of one resource server. `issuers` has each once, in the order configured."""
+    """The issuers of one resource server: those configured, and those that its resolver finds, if it has one.
 
-    def __init__(self, issuers: list[Issuer], policy: ClaimPolicy, keys_of: "Callable[[Issuer], Keys]") -> None:
-        self.issuers = [
-            Trusted(_fill(policy, one), frozenset(one.algorithms or DEFAULT_ALGORITHMS), keys_of(one))
-            for one in issuers
-        ]
-        self._any_tenant = [trusted for trusted in self.issuers if trusted.policy.tenants == ANY_TENANT]
+    `options` and `policy` fill in what an issuer leaves open; `keys_of` is told whether the issuer is a resolved one.
+    """
+
+    def __init__(
+        self,
+        issuers: list[Issuer],
+        resolver: IssuerResolver | None,
+        options: Mapping[str, Any],
+        policy: ClaimPolicy,
+        keys_of: "Callable[[Issuer, bool], Keys]",
+    ) -> None:
+        def trusted(one: Issuer, resolved: bool) -> Trusted:
+            algorithms = frozenset(one.algorithms or DEFAULT_ALGORITHMS)
+            return Trusted(_fill(policy, one), algorithms, keys_of(one, resolved))
+
+        def trusted_anew(one: Issuer) -> Trusted:
+            [one] = filled_issuers(one, **options)
+            return trusted(one, resolved=True)
+
+        self._configured = [trusted(one, resolved=False) for one in issuers]
+        self._resolved = None if resolver is None else ResolvedIssuers(resolver, trusted_anew)
+        self._any_tenant = [trusted for trusted in self._configured if trusted.policy.tenants == ANY_TENANT]
         self._by_url = {
             url: trusted
-            for one, trusted in zip(issuers, self.issuers, strict=True)
+            for one, trusted in zip(issuers, self._configured, strict=True)
             for url in one.urls
             if one.tenants != ANY_TENANT  # a template is no issuer that a token may name
         }
 
+    @property
+    def issuers(self) -> list[Trusted]:
+        """Each issuer once, in the order configured, then those that were resolved and are kept at the moment."""
+        return self._configured + (self._resolved.values() if self._resolved is not None else [])
+
     def find(self, claims: Mapping[str, Any]) -> Trusted | None:
-        """Return the issuer that unverified claims name, where it is one of ours."""
+        """Return the issuer that unverified claims name, where it is one of ours.
+
+        Raises:
+            TemporarilyUnavailable: the resolver fails.
+        """
         issuer = claims.get("iss")
-        trusted = self._by_url.get(issuer) if isinstance(issuer, str) else None
-        return trusted or (self._of_any_tenant(claims) if self._any_tenant else None)
+        if not isinstance(issuer, str):
+            return None
+        trusted = self._by_url.get(issuer) or (self._of_any_tenant(claims) if self._any_tenant else None)
+        return self._resolved.get(issuer) if trusted is None and self._resolved is not None else trusted
 
     def refusal(self, claims: Mapping[str, Any]) -> InvalidToken:
         """Return the refusal of a token whose issuer is none of ours."""
@@ -56,15 +84,22 @@ class Trust:
             return InvalidToken(Reason.CLAIM_MISSING, detail="the token has no iss")
         if not isinstance(issuer, str):
             return InvalidToken(Reason.CLAIM_MALFORMED, detail="the claim iss has the wrong type")
-        trusted = [one.policy.issuer for one in self.issuers]
+        trusted = [one.policy.issuer for one in self._configured]
         detail = f"iss is {shown(issuer)}, trusted are {', '.join(map(shown, trusted))}"
+        if self._resolved is not None:
+            detail += ", and those that the issuer resolver knows"
         if issuer.rstrip("/") in {url.rstrip("/") for url in trusted}:
             detail += "; only the slash at the end differs: spell the setting issuer as the token does"
-        if claims.get("ver") in _ENTRA_VERSIONS and any(one.policy.tenants is not None for one in self.issuers):
+        if claims.get("ver") in _ENTRA_VERSIONS and any(one.policy.tenants is not None for one in self._configured):
             detail += (
                 f"; ver is {claims['ver']}: where it is the version that differs, give Issuer.entra() that version"
             )
         return InvalidToken(Reason.WRONG_ISSUER, detail=detail)
+
+    def begin_anew(self) -> None:
+        """Begin anew in a forked child."""
+        if self._resolved is not None:
+            self._resolved.begin_anew()
 
     def _of_any_tenant(self, claims: Mapping[str, Any]) -> Trusted | None:
         """Return the issuer whose template, filled with the tenant in the claims, is the issuer in the claims.
@@ -75,6 +110,50 @@ class Trust:
         if not is_guid(tenant):
             return None
         return next((one for one in self._any_tenant if fill_template(one.policy.issuer, tenant) == issuer), None)
+
+
+def filled_issuers(issuer: object, *, has_resolver: bool = False, **options: Any) -> list[Issuer]:
+    """Return one or several issuers, each with the options of the resource server that it leaves open.
+
+    There may be none where there is a resolver.
+
+    Raises:
+        ConfigurationError: no issuer, one that is configured twice, or options that belong to one of several.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    members = [issuer] if isinstance(issuer, (str, Issuer)) else issuer
+    if not isinstance(members, Collection) or isinstance(members, (bytes, Mapping)) or not (members or has_resolver):
+        raise ConfigurationError(f"issuer must be a URL, an Issuer, or a non-empty collection of them, not {issuer!r}")
+    for name in ("jwks", "jwks_uri"):
+        if name in options and has_resolver:
+            raise ConfigurationError(f"{name} belongs to one issuer: the IssuerResolver gives each its own")
+    filled: list[Issuer] = []
+    known: set[str] = set()
+    for member in members:
+        if not isinstance(member, (str, Issuer)):
+            raise ConfigurationError(f"issuer must hold URLs and Issuers, not {member!r}")
+        one = Issuer(member) if isinstance(member, str) else member
+        for name in ("jwks", "jwks_uri"):
+            if name in options and (len(members) > 1 or getattr(one, name) is not None):
+                raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, ...) alone")
+        one = replace(one, **{name: value for name, value in options.items() if getattr(one, name) is None})
+        for url in one.urls:
+            if url in known:
+                raise ConfigurationError(f"issuer {url!r} is configured twice; keep one")
+            known.add(url)
+        filled += one.by_keys()
+    return filled
+
+
+def server_audiences(audience: object, issuers: Collection[Issuer]) -> frozenset[str]:
+    """Return the audiences of the resource server itself: none where each issuer says by itself who its tokens are for.
+
+    Raises:
+        ConfigurationError: `audience` is missing, or no string or collection of strings.
+    """
+    if audience is None and issuers and all(one.audience is not None or one.client_ids is not None for one in issuers):
+        return frozenset()
+    return frozenset(string_set("audience", audience))
 
 
 def _fill(policy: ClaimPolicy, issuer: Issuer) -> ClaimPolicy:

@@ -1,0 +1,255 @@
+"""Issuers that are known only when a token names them: whom the resolver is asked about, and what may be fetched."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from token_guard import (
+    ConfigurationError,
+    InvalidToken,
+    Issuer,
+    IssuerResolver,
+    Reason,
+    ResourceServer,
+    TemporarilyUnavailable,
+)
+from token_guard.testing import InMemoryTransport, LocalIssuer
+
+NAMES = ("red", "blue", "t0", "t1", "t2", "t3", "t4")
+HOSTS = {f"{name}.login.example" for name in NAMES}
+
+
+def tenant(name: str) -> LocalIssuer:
+    return LocalIssuer(f"https://{name}.login.example/", algorithm="Ed25519")
+
+
+class Tenants:
+    """The customers of an API: what the resolver is asked, and what it answers."""
+
+    def __init__(self, *urls: str) -> None:
+        self.known: dict[str, object] = {url: Issuer(url) for url in urls}
+        self.asked: list[str] = []
+
+    def __call__(self, url: str) -> Any:
+        self.asked.append(url)
+        answer = self.known.get(url)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def server_of() -> Iterator[Callable[..., ResourceServer]]:
+    """Make resource servers whose issuers answer in memory, and close them at the end."""
+    servers: list[ResourceServer] = []
+
+    def make(tenants: Tenants, *issuers: LocalIssuer, also: tuple[str, ...] = (), **options: Any) -> ResourceServer:
+        resolver = IssuerResolver(tenants, allowed_hosts=HOSTS, **options)
+        transport = InMemoryTransport(*issuers)
+        servers.append(ResourceServer(issuer=[*also, resolver], audience="organize", transport=transport))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+ServerOf = Callable[..., ResourceServer]
+
+
+def refusal(server: ResourceServer, token: str) -> Reason:
+    try:
+        server.validate(token)
+    except (InvalidToken, TemporarilyUnavailable) as refused:
+        return refused.reason
+    raise AssertionError("the token was accepted")
+
+
+def test_accepts_tokens_of_every_issuer_that_the_resolver_knows(server_of: ServerOf) -> None:
+    """Each tenant has keys of its own: a token of one that another has signed is refused (JWK-16)."""
+    red, blue = tenant("red"), tenant("blue")
+    server = server_of(Tenants(red.url, blue.url), red, blue)
+    assert server.validate(red.token()).issuer == red.url
+    assert server.validate(blue.token()).issuer == blue.url
+    assert refusal(server, red.token(key=blue.key)) is Reason.UNKNOWN_KEY
+    assert [health.issuer for health in server.health()] == [red.url, blue.url]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *[
+            "https://elsewhere.example/",
+            "https://red.login.example.elsewhere.example/",
+            "https://red.login.example:444/",
+        ],
+        *[
+            "https://RED.login.example/",
+            "https://a@red.login.example/",
+            "http://red.login.example/",
+            "red.login.example",
+        ],
+        *[
+            "http://127.0.0.1/red/",
+            "https://127.0.0.1/",
+            "https://red.login.example\\@elsewhere.example/",
+            "https://[::1]/",
+        ],
+    ],
+)
+def test_asks_the_resolver_about_allowed_hosts_alone(url: str, server_of: ServerOf) -> None:
+    """JWK-19: what a stranger's token names is compared with the allow-list, before the resolver and before traffic."""
+    red = tenant("red")
+    tenants = Tenants(red.url, "https://elsewhere.example/")
+    server = server_of(tenants, red)
+    assert refusal(server, red.token(issuer=url)) is Reason.WRONG_ISSUER
+    assert tenants.asked == []
+
+
+def test_refuses_whom_the_resolver_does_not_know(server_of: ServerOf) -> None:
+    """None is an answer, and it causes no request."""
+    red = tenant("red")
+    server = server_of(Tenants(), red)
+    assert refusal(server, red.token()) is Reason.WRONG_ISSUER
+    assert server.health() == ()
+
+
+def test_a_tenant_that_is_forgotten_is_refused_at_once(server_of: ServerOf) -> None:
+    """The resolver is asked for every token, also for one that was verified a moment ago."""
+    red = tenant("red")
+    tenants = Tenants(red.url)
+    server = server_of(tenants, red)
+    token = red.token()
+    server.validate(token)
+    server.validate(token)
+    assert tenants.asked == [red.url] * 2
+    del tenants.known[red.url]
+    assert refusal(server, token) is Reason.WRONG_ISSUER
+
+
+def test_changed_settings_count_at_once(server_of: ServerOf) -> None:
+    """SEC-02: what was verified under other settings, or other keys, is judged anew."""
+    red = tenant("red")
+    tenants = Tenants()
+    tenants.known[red.url] = Issuer(red.url, jwks=red.jwks())
+    server = server_of(tenants, red)
+    token = red.token()
+    server.validate(token)
+    tenants.known[red.url] = Issuer(red.url, jwks=red.jwks(), audience="elsewhere")
+    assert refusal(server, token) is Reason.WRONG_AUDIENCE
+    tenants.known[red.url] = Issuer(red.url, jwks=tenant("other").jwks())
+    assert refusal(server, token) is Reason.UNKNOWN_KEY
+
+
+def test_configured_issuers_need_no_resolver(server_of: ServerOf) -> None:
+    """A resolver may stand beside issuers that are listed; it is not asked about those."""
+    red, blue = tenant("red"), LocalIssuer("https://elsewhere.example/", algorithm="Ed25519")
+    tenants = Tenants(red.url)
+    server = server_of(tenants, red, blue, also=(blue.url,))
+    assert server.validate(blue.token()).issuer == blue.url
+    assert tenants.asked == []
+    assert server.validate(red.token()).issuer == red.url
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [OSError("no database"), "https://red.login.example/", True, Issuer("https://blue.login.example/"), object()],
+)
+def test_a_resolver_that_fails_is_an_outage(answer: object, server_of: ServerOf) -> None:
+    """What cannot be decided is a 503, whatever the resolver does."""
+    red = tenant("red")
+    tenants = Tenants()
+    tenants.known[red.url] = answer
+    assert refusal(server_of(tenants, red), red.token()) is Reason.ISSUER_MISCONFIGURED
+
+
+def test_settings_that_contradict_the_token_s_issuer_are_an_outage(server_of: ServerOf) -> None:
+    """Given keys that are no key set are told when they are needed."""
+    red = tenant("red")
+    tenants = Tenants()
+    tenants.known[red.url] = Issuer(red.url, jwks={"keys": "none"})
+    assert refusal(server_of(tenants, red), red.token()) is Reason.ISSUER_MISCONFIGURED
+
+
+def test_keeps_a_bounded_number_of_issuers(server_of: ServerOf) -> None:
+    """Whoever names many tenants makes us keep no more than agreed; those of before are fetched again."""
+    tenants = [tenant(f"t{number}") for number in range(5)]
+    server = server_of(Tenants(*(each.url for each in tenants)), *tenants, at_most=2)
+    for each in (*tenants, tenants[0]):
+        assert server.validate(each.token()).issuer == each.url
+    assert {health.issuer for health in server.health()} == {tenants[4].url, tenants[0].url}
+
+
+def test_many_threads_make_one_issuer_of_a_name() -> None:
+    """The first tokens of a tenant come together: its keys are fetched once."""
+    red = tenant("red")
+    transport = InMemoryTransport(red)
+    server = ResourceServer(
+        issuer=IssuerResolver(Tenants(red.url), allowed_hosts=HOSTS), audience="organize", transport=transport
+    )
+    tokens = [red.token(subject=f"user {number}") for number in range(20)]
+    threads = [threading.Thread(target=server.validate, args=(token,)) for token in tokens]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.close()
+    assert len(transport.requests) == 2
+
+
+def test_connects_to_no_private_address() -> None:
+    """JWK-19: an allowed name that resolves to loopback is not connected to, and the token is not judged."""
+    issuer = LocalIssuer("https://localhost:9/red/", algorithm="Ed25519")
+    resolver = IssuerResolver(Tenants(issuer.url), allowed_hosts=["localhost:9"])
+    server = ResourceServer(issuer=resolver, audience="organize")
+    with pytest.raises(TemporarilyUnavailable, match="the host has no public address") as refused:
+        server.validate(issuer.token())
+    server.close()
+    assert refused.value.reason is Reason.KEYS_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"resolve": None}, "resolve must be a function"),
+        ({"allowed_hosts": []}, "allowed_hosts"),
+        ({"allowed_hosts": ["https://login.example"]}, "allowed_hosts must hold hosts"),
+        ({"allowed_hosts": ["login.example/"]}, "allowed_hosts must hold hosts"),
+        ({"allowed_hosts": ["*.example/x"]}, "allowed_hosts must hold hosts"),
+        ({"at_most": 0}, "at_most must be a whole number"),
+        ({"at_most": True}, "at_most must be a whole number"),
+    ],
+)
+def test_refuses_wrong_settings(options: dict[str, Any], why: str) -> None:
+    """A wrong setting is told at once, by its name."""
+    settings: dict[str, Any] = {"resolve": Tenants(), "allowed_hosts": HOSTS} | options
+    with pytest.raises(ConfigurationError, match=why):
+        IssuerResolver(settings.pop("resolve"), **settings)
+
+
+def test_refuses_a_resolver_that_is_awaited() -> None:
+    """A coroutine is no issuer, and nothing here could wait for it."""
+
+    async def resolve(url: str) -> Issuer | None:
+        return None
+
+    with pytest.raises(ConfigurationError, match="not awaited"):
+        IssuerResolver(resolve, allowed_hosts=HOSTS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"jwks": {"keys": []}}, "jwks belongs to one issuer"),
+        ({"jwks_uri": "https://login.example/keys"}, "jwks_uri belongs to one issuer"),
+        ({"audience": None}, "audience must be"),
+        ({"issuer": [IssuerResolver(Tenants(), allowed_hosts=HOSTS)] * 2}, "two IssuerResolvers"),
+    ],
+)
+def test_refuses_options_that_contradict_a_resolver(arguments: dict[str, Any], why: str) -> None:
+    """What belongs to one issuer cannot be said for all that a resolver may find."""
+    settings: dict[str, Any] = {"issuer": IssuerResolver(Tenants(), allowed_hosts=HOSTS), "audience": "organize"}
+    with pytest.raises(ConfigurationError, match=why):
+        ResourceServer(**settings | arguments)
