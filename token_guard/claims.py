@@ -86,12 +86,13 @@ def check_claims(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> Non
     claims = token.claims
     claims_have_their_types(claims, policy)
     if policy.tenants is not None:
-        tenant_is_the_issuers(claims, policy)
+        tenant_is_ours(claims, policy.issuer, policy.tenants)
     if token.header.typ != ACCESS_TOKEN_TYPE:
         type_is_access_token(claims, policy)
     not_sender_constrained(claims)
     audience_is_ours(claims, policy)
-    organization_is_ours(claims, policy)
+    if policy.organizations is not None:
+        organization_is_ours(claims, policy.organizations)
     times_are_right(claims, policy, now)
 
 
@@ -114,11 +115,11 @@ def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> N
         raise _malformed("aud")
 
 
-def tenant_is_the_issuers(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
-    """The claim `tid` names the tenant that `iss` is written for, and it is one of ours (Entra ID)."""
-    tenant, ours = claims.get("tid"), policy.tenants or ()
-    is_ours = isinstance(tenant, str) and (ours == ANY_TENANT or tenant in ours)
-    if not is_ours or fill_template(policy.issuer, str(tenant)) != claims["iss"]:
+def tenant_is_ours(claims: Mapping[str, Any], issuer: str, tenants: Tenants) -> None:
+    """The claim `tid` names one of our tenants, and the one that `iss` is written for (Entra ID)."""
+    tenant = claims.get("tid")
+    is_ours = isinstance(tenant, str) and (tenants == ANY_TENANT or tenant in tenants)
+    if not is_ours or fill_template(issuer, str(tenant)) != claims["iss"]:
         detail = f"the tenant (tid) is {shown(tenant)}, of the issuer {shown(claims['iss'])}"
         raise InvalidToken(Reason.WRONG_ISSUER, detail=detail)
 
@@ -158,15 +159,15 @@ def audience_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
             raise InvalidToken(Reason.WRONG_AUDIENCE, detail=detail)
         if "aud" not in claims:
             return
-    audience: str | Collection[str] = claims["aud"]
+    audience: str | Collection[str] = claims.get("aud", ())
     if policy.audiences.isdisjoint((audience,) if isinstance(audience, str) else audience):
         accepted = ", ".join(map(shown, sorted(policy.audiences))) or "none"
         raise InvalidToken(Reason.WRONG_AUDIENCE, detail=f"the token is for {shown(audience)}, accepted are {accepted}")
 
 
-def organization_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
-    """The organization is one of those that the issuer's setting names, where it names any."""
-    if policy.organizations is not None and claims.get("org_id") not in policy.organizations:
+def organization_is_ours(claims: Mapping[str, Any], organizations: Collection[str]) -> None:
+    """The organization is one of those that the issuer's setting names."""
+    if claims.get("org_id") not in organizations:
         raise InvalidToken(Reason.WRONG_ORGANIZATION, detail=f"org_id is {shown(claims.get('org_id'))}")
 
 

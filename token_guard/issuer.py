@@ -205,20 +205,20 @@ class Issuer:
         if tenants is not None and tenants != ANY_TENANT:
             tenants = tuple(_guid("tenants", one) for one in string_set("tenants", tenants))
         tenant = TENANT if tenant_id is None else _guid("tenant_id", tenant_id)
+        accepted: Collection[str] | None = (tenant,) if tenants is None else tenants
         place = "common" if tenant_id is None else tenant
-        issuer = f"https://{host}/{tenant}/v2.0"
         if policy is not None:
             if tenant_id is None or version != 2:
                 raise ConfigurationError("policy is for Azure AD B2C: it goes with tenant_id, and not with version=1")
-            issuer, place = f"{issuer}/", f"{place}/{_name('policy', policy)}"
-        else:
-            tenants = tenants or (tenant,)  # the tokens of B2C have no tid
-        if version == 1:
+            issuer, place = f"https://{host}/{tenant}/v2.0/", f"{place}/{_name('policy', policy)}/v2.0"
+            accepted = None  # the tokens of B2C have no tid
+        elif version == 1:
             issuer = f"https://{_VERSION_1_HOSTS.get(host, 'sts.windows.net')}/{tenant}/"
+        else:
+            issuer, place = f"https://{host}/{tenant}/v2.0", f"{place}/v2.0"
         if options.keys().isdisjoint(_KEY_SOURCES):
-            place = place if version == 1 else f"{place}/v2.0"
             options["metadata_url"] = f"https://{host}/{place}/.well-known/openid-configuration"
-        return cls(issuer, tenants=tenants, **options)
+        return cls(issuer, tenants=accepted, **options)
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -231,7 +231,7 @@ class Issuer:
         """Return an issuer for each key set: a template without a key set for all tenants is one issuer a tenant."""
         if TENANT not in self.url or any(getattr(self, name) is not None for name in _KEY_SOURCES):
             return [self]
-        return [replace(self, url=fill_template(self.url, tenant), tenants=tenant) for tenant in self.tenants or ()]
+        return [replace(self, url=fill_template(self.url, tenant), tenants=(tenant,)) for tenant in self.tenants or ()]
 
     @property
     def has_given_keys(self) -> bool:
