@@ -49,6 +49,10 @@ class IssuerOptions(TypedDict, total=False):
     organizations: Collection[str]
 
 
+# What stands in the files of keys: PEM, a JWK, OpenSSH.
+_MARKS_OF_KEY_FILES = (b"-----BEGIN", b'"kty"', b"ssh-rsa ", b"ssh-ed25519 ", b"ecdsa-sha2-")
+
+
 @dataclass(frozen=True)
 class Issuer:
     """An authorization server whose tokens are accepted. What is None is taken from the ResourceServer.
@@ -254,7 +258,8 @@ class Issuer:
             self._set("tenants", tuple(_name("tenants", tenant) for tenant in tenants))
 
     def _check_secret(self, secret: bytes) -> None:
-        if not isinstance(secret, bytes) or b"-----BEGIN" in secret:  # RFC 8725 2.1: a public key is no secret
+        # RFC 8725 2.1: a public key is no secret
+        if not isinstance(secret, bytes) or any(mark in secret for mark in _MARKS_OF_KEY_FILES):
             raise ConfigurationError(f"issuer {self.url!r}: secret must be random text or bytes, not a key file")
         names = check_algorithms(DEFAULT_SECRET_ALGORITHMS if self.algorithms is None else self.algorithms, secret=True)
         for name in names:
