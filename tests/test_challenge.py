@@ -138,6 +138,24 @@ def test_house_envelope_replaces_the_body_alone(error: RequestRejected | Tempora
     assert (enveloped.status, enveloped.headers) == (plain.status, plain.headers)
 
 
+LOOP: list[object] = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize("body", [b"{}", {1, 2}, {("a",): 1}, float("nan"), [object()], LOOP], ids=repr)
+def test_an_error_body_that_is_not_json_is_a_configuration_error(body: object) -> None:
+    """The function is the application's own, so the message says which setting it is."""
+    with pytest.raises(ConfigurationError, match="error_body returned"):
+        answered(MissingToken(), error_body=lambda _: body)
+
+
+@pytest.mark.parametrize("error_body", [{"error": "x"}, "house.envelope", 7])
+def test_refuses_an_error_body_that_is_no_function(error_body: Any) -> None:
+    """Told at start-up, not with the first refusal."""
+    with pytest.raises(ConfigurationError, match="error_body must be a function"):
+        ChallengePolicy(error_body=error_body)
+
+
 @pytest.mark.parametrize(
     ("seconds", "sent"), [(0, "1"), (0.2, "1"), (1, "1"), (1.01, "2"), (29.5, "30"), (30, "30"), (-5, "1")]
 )

@@ -1,7 +1,9 @@
 """Reading a compact JWS: form, base64url, JSON and header rules, before any key is asked for. RFC 7515, RFC 8725 3."""
 
 import json
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 
 from token_guard import InvalidToken, Reason, ResourceServer
 from token_guard.bearer import MAX_TOKEN_BYTES
-from token_guard.jws import MAX_HEADER_BYTES, decode_base64url, read_document, read_json, read_unverified
+from token_guard.jws import (
+    MAX_HEADER_BYTES,
+    MAX_JSON_DEPTH,
+    decode_base64url,
+    read_document,
+    read_json,
+    read_unverified,
+)
 from token_guard.testing import InMemoryTransport, LocalIssuer, SigningKey, sign_compact
 from token_guard.testing.keys import base64url
 
@@ -284,6 +293,71 @@ def test_hostile_nesting_is_a_refusal_at_every_stack_depth(nested: bytes, depth:
     assert at(depth) is Reason.MALFORMED
 
 
+def nested_arrays(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+def nested_objects(depth: int) -> bytes:
+    return b'{"[{":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
+
+
+@pytest.mark.parametrize("nested", [nested_arrays, nested_objects])
+@pytest.mark.parametrize("read", [read_json, read_document])
+def test_json_may_be_nested_so_deep_and_no_deeper(
+    read: Callable[[bytes], object], nested: Callable[[int], bytes]
+) -> None:
+    """JWS-10: the bound is a number of ours, the same for every caller and every size."""
+    assert json.dumps(read(nested(MAX_JSON_DEPTH)), separators=(",", ":")).encode() == nested(MAX_JSON_DEPTH)
+    for depth in (MAX_JSON_DEPTH + 1, 5_000, 500_000):
+        with pytest.raises(ValueError, match="nested"):
+            read(nested(depth))
+        with pytest.raises(ValueError, match="nested"):
+            read(nested(depth).rstrip(b"]}"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a":"' + b"[{" * 500 + b'"}',
+        b'{"a":"' + b'\\"[{' * 500 + b'"}',
+        b'{"a":"\\\\","b":"[' + b"[" * 500 + b'"}',
+        b'{"' + b"[" * 500 + b'":[]}',
+        b"[" + b",".join([b"[{}]"] * 500) + b"]",
+    ],
+    ids=["in text", "behind quotes", "behind a backslash", "in a name", "side by side"],
+)
+def test_many_brackets_are_not_deep(content: bytes) -> None:
+    """JWS-09: what stands in texts, or side by side, is no nesting."""
+    assert read_json(content) == json.loads(content)
+
+
+# The parser takes its own frames from the stack of whoever calls: both of these crashed the interpreter.
+ON_A_SMALL_STACK = """
+import sys, threading
+from token_guard.jws import MAX_JSON_DEPTH, read_json
+
+def read():
+    read_json(b"[" * MAX_JSON_DEPTH + b"]" * MAX_JSON_DEPTH)
+    for content in (b"[" * 12_000, b'{"a":' * 2_000 + b"1" + b"}" * 2_000):
+        try:
+            read_json(content)
+        except ValueError as error:
+            print(error)
+
+sys.setrecursionlimit(1_000_000)
+threading.stack_size(64 * 1024)
+thread = threading.Thread(target=read)
+thread.start()
+thread.join()
+"""
+
+
+def test_hostile_nesting_does_not_crash_a_thread_with_a_small_stack() -> None:
+    """JWS-10: where the recursion limit was raised, what ends a recursion is not an exception but the process."""
+    done = subprocess.run([sys.executable, "-c", ON_A_SMALL_STACK], capture_output=True, text=True, check=True)
+    assert (done.stdout.count("nested more than"), done.stderr) == (2, "")
+
+
 def test_document_reads_an_object_with_a_repeated_name_as_none() -> None:
     """JWK-14: one odd key of a key set is skipped alone."""
     assert read_document(b'{"keys":[{"kty":"RSA","n":"a","n":"b"},{"kty":"EC"}]}') == {"keys": [None, {"kty": "EC"}]}
@@ -541,6 +615,25 @@ def test_any_bytes_are_strict_json_or_a_value_error(content: bytes) -> None:
         except ValueError:
             continue
         assert json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode()) == value
+
+
+TEXTS_WITH_BRACKETS = st.text('[]{}"\\,:a', max_size=5)
+WRAPPERS = st.lists(st.none() | TEXTS_WITH_BRACKETS, min_size=MAX_JSON_DEPTH - 3, max_size=MAX_JSON_DEPTH + 3)
+
+
+@given(WRAPPERS, TEXTS_WITH_BRACKETS, st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_any_json_is_refused_exactly_beyond_the_greatest_depth(names: list[str | None], text: str, wide: bool) -> None:
+    """JWS-10: only what nests counts, whatever the texts and the members beside it hold."""
+    value: Any = [text]
+    for name in names:
+        value = [value, *([[], text] * wide)] if name is None else {name: value}
+    content = json.dumps(value).encode()
+    if len(names) < MAX_JSON_DEPTH:
+        assert read_json(content) == value
+    else:
+        with pytest.raises(ValueError, match="nested"):
+            read_json(content)
 
 
 @given(JSON_VALUES)

@@ -86,6 +86,8 @@ def test_pattern_tells_another_spelling(pattern: str, text: str) -> None:
         "{action}:{resource}:{action}",
         None,
         7,
+        [],
+        {},
     ],
 )
 def test_refuses_a_pattern_without_both_fields(pattern: Any) -> None:

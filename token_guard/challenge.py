@@ -34,6 +34,9 @@ class ChallengePolicy:
     `realm` names the protected space. `expose_reasons` adds the `reason` to the body; leave it off in public, since
     without a valid signature it answers questions about audiences and keys. `error_body` receives the refusal and
     returns what is sent as JSON in place of the body; it never changes status or headers.
+
+    Raises:
+        ConfigurationError: the realm fits no header, or `error_body` is no function.
     """
 
     realm: str = DEFAULT_REALM
@@ -43,10 +46,16 @@ class ChallengePolicy:
     def __post_init__(self) -> None:
         if not isinstance(self.realm, str) or not self.realm or _OUTSIDE_QUOTED_TEXT.search(self.realm):
             raise ConfigurationError(f"realm must be printable ASCII text, not {self.realm!r}")
+        if self.error_body is not None and not callable(self.error_body):
+            raise ConfigurationError(f"error_body must be a function that takes the refusal, not {self.error_body!r}")
 
 
 def challenge(error: Refusal, policy: ChallengePolicy) -> Answer:
-    """Return the answer that `error` demands."""
+    """Return the answer that `error` demands.
+
+    Raises:
+        ConfigurationError: `error_body` returned something that is not JSON.
+    """
     headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
     body: dict[str, str] = {}
     if isinstance(error, TemporarilyUnavailable):
@@ -60,7 +69,11 @@ def challenge(error: Refusal, policy: ChallengePolicy) -> Answer:
     if policy.expose_reasons:
         body["reason"] = str(error.reason)
     content = body if policy.error_body is None else policy.error_body(error)
-    return Answer(error.status, tuple(headers), json.dumps(content).encode())
+    try:
+        text = json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError) as problem:
+        raise ConfigurationError(f"error_body returned something that is not JSON: {problem}") from None
+    return Answer(error.status, tuple(headers), text.encode())
 
 
 def _www_authenticate(error: RequestRejected, realm: str) -> str:

@@ -7,8 +7,10 @@ RFC 7797 7, RFC 8725 3. JSON is read as RFC 8259 with unique member names, finit
 import binascii
 import json
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from .algorithms import ALGORITHMS
@@ -16,6 +18,7 @@ from .bearer import MAX_TOKEN_BYTES
 from .errors import InvalidToken, Reason, shown
 
 MAX_HEADER_BYTES = 4 * 1024  # our own bound on the decoded header
+MAX_JSON_DEPTH = 100  # our own bound: the parser would go on to the end of the caller's stack, and may crash there
 _HEADERS_REMEMBERED = 256  # an issuer uses a handful; parsing one again costs more than the rest of the reading
 
 ACCEPTED_TYPES = frozenset({"jwt", "at+jwt"})
@@ -25,6 +28,8 @@ _DOT, _PLUS, _SLASH, _EQUALS = b".+/="
 # By length modulo 4: the last characters that leave the unused bits zero (RFC 4648 3.5), and the padding needed.
 _ENDINGS = ((b"", b""), (b"", b""), (b"AQgw", b"=="), (b"AEIMQUYcgkosw048", b"="))
 _WHITE_SPACE = " \t\n\r"  # RFC 8259 2
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # possessive: whatever follows, read once
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ def read_json(content: bytes) -> Any:
     """Return strict JSON: UTF-8 without BOM, unique member names, finite numbers, no lone surrogates.
 
     Raises:
-        ValueError: the bytes are not such JSON, or nested too deeply to be read.
+        ValueError: the bytes are not such JSON, or nested deeper than `MAX_JSON_DEPTH`.
     """
     return _read(content, _strict)
 
@@ -110,17 +115,23 @@ def read_document(content: bytes) -> Any:
 
 def _read(content: bytes, decoder: json.JSONDecoder) -> Any:
     text = content.decode().strip(_WHITE_SPACE)
+    # Few brackets cannot be deep, wherever they stand: two counts save nearly every token the exact look.
+    if content.count(b"[") + content.count(b"{") > MAX_JSON_DEPTH and _is_too_deep(content):
+        raise ValueError(f"JSON is nested more than {MAX_JSON_DEPTH} levels deep")
     try:
         value, end = decoder.scan_once(text, 0)  # type: ignore[attr-defined]
         if "\\" in text:  # an escape is the only way to a lone surrogate, which no UTF-8 text can hold
             json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
     except StopIteration:
         raise ValueError("no JSON value") from None
     if end != len(text):
         raise ValueError("something follows the JSON value")
     return value
+
+
+def _is_too_deep(content: bytes) -> bool:
+    brackets = _STRING.sub(b"", content).translate(None, _NO_BRACKET)
+    return any(depth > MAX_JSON_DEPTH for depth in accumulate(1 if bracket in b"[{" else -1 for bracket in brackets))
 
 
 def decode_base64url(segment: bytes) -> bytes:

@@ -87,7 +87,6 @@ def check_scope_name(scope: object) -> str:
     return scope
 
 
-@lru_cache(maxsize=64)
 def compile_scope_pattern(pattern: str) -> re.Pattern[str]:
     """Return the expression for a pattern that holds `{action}` and `{resource}` once each.
 
@@ -96,12 +95,20 @@ def compile_scope_pattern(pattern: str) -> re.Pattern[str]:
     Raises:
         ConfigurationError: the pattern does not hold both fields, separated by some text.
     """
-    parts = _FIELD.split(pattern) if isinstance(pattern, str) else []
-    if sorted(parts[1::2]) != ["action", "resource"] or not parts[2]:
+    compiled = _compile(pattern) if isinstance(pattern, str) else None  # what is no text may not even have a hash
+    if compiled is None:
         raise ConfigurationError(
             f"scope_pattern {pattern!r} must hold {{action}} and {{resource}} once each, with a separator between"
             f" them; the default is {DEFAULT_SCOPE_PATTERN!r}"
         )
+    return compiled
+
+
+@lru_cache(maxsize=64)
+def _compile(pattern: str) -> re.Pattern[str] | None:
+    parts = _FIELD.split(pattern)
+    if sorted(parts[1::2]) != ["action", "resource"] or not parts[2]:
+        return None
     field = f"[^/{re.escape(parts[2])}]+"
     before, first, between, second, after = parts
     return re.compile(
