@@ -48,6 +48,7 @@ UNSAFE = [
         "https://issuer.example/a b",
     ),
     *("https://issuer.example\\@other.example/", "https://issuer.example/\x00", "https://issuer.example/\t"),
+    *("http://other.example[::1]/", "http://[::1]other.example/", "http://localhost:80[::1]/", "https://a[::1]/"),
 ]
 
 

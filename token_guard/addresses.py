@@ -4,11 +4,14 @@ Pure: judges texts and resolves no name. RFC 8414 2 (https), RFC 8252 7.3 (loopb
 public).
 """
 
+import re
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
 
+# RFC 3986 3.2. urlsplit takes only what is in brackets for the host, and overlooks what stands around them.
+_AUTHORITY = re.compile(r"(?:\[[^\[\]@]+\]|[^\[\]:@]+)(?::[0-9]*)?")
 _PUBLIC_IPV6 = IPv6Network("2000::/3")  # RFC 4291 2.4: all that is given out
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052 2.1: an IPv4 address in its last 32 bits
 
@@ -34,7 +37,9 @@ def is_safe_address(url: str) -> bool:
         host, port = parts.hostname, parts.port
     except ValueError:
         return False
-    if not host or port == 0 or "@" in parts.netloc or not url.isprintable() or " " in url or "\\" in url:
+    if not host or port == 0 or not url.isprintable() or " " in url or "\\" in url:
+        return False
+    if _AUTHORITY.fullmatch(parts.netloc) is None:  # user information, or a host that others read differently
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 
