@@ -4,7 +4,10 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.strategies import JSON_VALUES
 from token_guard import AccessToken, ConfigurationError, InsufficientScope, InvalidToken, Reason, ResourceServer
 from token_guard.request import RequestCell, current_cell
 from token_guard.testing import LocalIssuer
@@ -158,7 +161,7 @@ def chain(length: int) -> dict[str, Any]:
     "actor",
     [
         *("x", "", 7, True, [], [{"sub": "svc1"}], {"sub": 7}, {"sub": ["a"]}, {"iss": {}}, {"client_id": 1}),
-        *({"sub": "a", "act": "b"}, {"sub": "a", "act": {"sub": 7}}, {"act": []}, chain(11), chain(200)),
+        *({"sub": "a", "act": "b"}, {"sub": "a", "act": {"sub": 7}}, {"act": []}, chain(11), chain(90)),
     ],
     ids=str,
 )
@@ -238,3 +241,34 @@ def test_token_can_be_copied() -> None:
     """A copy, for a background task, says the same."""
     token = validated()
     assert repr(copy.copy(token)) == repr(token)
+
+
+TEXT_OR_NONE = (str, type(None))
+READ = st.sampled_from(
+    ["sub", "azp", "client_id", "scope", "scp", "roles", "permissions", "act", "org_id", "gty", "iat"]
+)
+VALUES = (
+    st.lists(st.text())
+    | st.fixed_dictionaries({"sub": st.text()})
+    | st.lists(st.fixed_dictionaries({"value": st.text()}))
+    | JSON_VALUES
+)
+
+
+@given(st.dictionaries(READ, VALUES, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_any_accepted_claims_are_read_as_their_types_say(claims: dict[str, Any]) -> None:
+    """JWT-10: no claim that a handler reads has a surprise in it, and a remembered token reads like the first."""
+    raw = ISSUER.token(claims=claims)
+    try:
+        tokens = [ORGANIZER.validate(raw) for _ in range(2)]
+    except InvalidToken:
+        return
+    for token in tokens:
+        assert all(isinstance(text, TEXT_OR_NONE) for text in (token.subject, token.client_id, token.organization))
+        assert all(isinstance(text, str) for text in (*token.scopes, *token.permissions, *token.roles, *token.audience))
+        assert token.actor is None or isinstance(token.actor.subject, TEXT_OR_NONE)
+        assert isinstance(token.is_client, bool)
+        assert raw not in repr(token)
+    assert tokens[0].claims == tokens[1].claims
+    assert list(tokens[0].scopes) == list(tokens[1].scopes)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.strategies import JSON_VALUES
 from token_guard import (
     ChallengePolicy,
     ConfigurationError,
@@ -199,3 +200,10 @@ def test_any_text_survives_the_round_trip(realm: str, scope: str) -> None:
     parameters = parsed(answered(error, realm=realm))
     assert parameters["realm"] == realm
     assert parameters.get("scope", "") == "".join(character if " " <= character <= "~" else "?" for character in scope)
+
+
+@given(JSON_VALUES)
+@settings(max_examples=100, deadline=None)
+def test_any_json_of_a_house_is_sent_as_it_is(body: Any) -> None:
+    """The envelope arrives as the application made it."""
+    assert json.loads(answered(MissingToken(), error_body=lambda _: body).body) == body

@@ -6,7 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.strategies import JSON_VALUES
 from token_guard.access_token import AccessToken
 from token_guard.claims import MAX_ACTORS, ClaimPolicy, access_token, check_claims
 from token_guard.errors import InvalidToken, Reason
@@ -398,3 +401,51 @@ def test_a_missing_claim_is_told_before_any_other_fault() -> None:
     assert reason(everything, without="exp") is Reason.CLAIM_MISSING
     policy = replace(POLICY, max_token_age=600)
     assert reason({"nbf": NOW + 1, "iat": NOW - 9999}, policy) is Reason.NOT_YET_VALID
+
+
+# Whatever the claims.
+
+POLICIES = st.sampled_from(
+    [POLICY, LENIENT, STRICT, replace(POLICY, organizations=frozenset({"org_1"})), replace(POLICY, max_token_age=60)]
+)
+READ = ["exp", "nbf", "iat", "aud", "sub", "jti", "client_id", "azp", "scope", "scp", "permissions", "act", "org_id"]
+KINDS = ["typ", "token_use", "nonce", "at_hash", "events", "cnf"]
+VALUES = st.sampled_from([AUDIENCE, [AUDIENCE], "org_1", "access", "ID", {"sub": "a"}, NOW, NOW + 1.5]) | JSON_VALUES
+
+
+@given(st.dictionaries(st.sampled_from(READ + KINDS), VALUES, max_size=3), POLICIES, st.sampled_from([None, "at+jwt"]))
+@settings(max_examples=200, deadline=None)
+def test_any_claims_are_a_token_or_a_refusal(claims: dict[str, Any], policy: ClaimPolicy, typ: str | None) -> None:
+    """CHAL-12: nothing but InvalidToken leaves, and what is accepted keeps the rules that protect most."""
+    try:
+        token = check(claims, policy, typ=typ)
+    except InvalidToken as refused:
+        assert str(refused).isascii()  # noqa: PT017
+        return
+    assert AUDIENCE in token.audience
+    assert token.expires_at > NOW - policy.leeway
+    assert "cnf" not in token.claims
+    assert typ is not None or not {"at_hash", "events"} & token.claims.keys()
+    assert policy.organizations is None or token.organization in policy.organizations
+
+
+TIMES = st.integers(NOW - 70, NOW + 70) | st.floats(NOW - 70, NOW + 70)
+
+
+@given(TIMES, TIMES, TIMES, st.integers(0, 60), st.none() | st.integers(0, 60))
+@settings(max_examples=200, deadline=None)
+def test_any_times_are_accepted_exactly_while_they_are_right(
+    exp: float, nbf: float, iat: float, leeway: float, max_age: float | None
+) -> None:
+    """JWT-05 to JWT-07: the leeway forgives on both sides, and on no side more."""
+    policy = replace(POLICY, leeway=leeway, max_token_age=max_age)
+    right = exp > NOW - leeway and nbf <= NOW + leeway and iat <= NOW + leeway
+    if right and (max_age is None or iat >= NOW - leeway - max_age):
+        assert check({"exp": exp, "nbf": nbf, "iat": iat}, policy).expires_at == exp
+    else:
+        assert reason({"exp": exp, "nbf": nbf, "iat": iat}, policy) in {
+            Reason.EXPIRED,
+            Reason.NOT_YET_VALID,
+            Reason.ISSUED_IN_FUTURE,
+            Reason.TOO_OLD,
+        }

@@ -1,10 +1,16 @@
 """Where an issuer's metadata may be, and what a metadata document says."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.strategies import JSON_VALUES
+from token_guard import ConfigurationError, Issuer
 from token_guard.discovery import MisconfiguredError, metadata_urls, read_metadata
+from token_guard.issuer import is_safe_address
 
 ISSUER = "https://as.example/t1"
 URL = f"{ISSUER}/.well-known/openid-configuration"
@@ -81,3 +87,42 @@ def test_shows_a_stranger_s_text_escaped_and_short() -> None:
         read_metadata({**GOOD, "issuer": "x\r\ny" + "z" * 5000}, issuer=ISSUER, url=URL)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
+
+
+# Whatever the input.
+
+ADDRESSES = st.text("htps:/[]@.:1#?\\ \né", max_size=20).map("https://".__add__)
+MEMBERS = {"issuer": st.just(ISSUER) | JSON_VALUES, "jwks_uri": ADDRESSES | JSON_VALUES}
+
+
+@given(JSON_VALUES | st.fixed_dictionaries({}, optional=MEMBERS))
+@settings(max_examples=200, deadline=None)
+def test_any_document_names_a_safe_address_or_contradicts(document: Any) -> None:
+    """DISC-04, JWK-19: accepted exactly where the issuer is ours and the address safe, and then as it is written."""
+    try:
+        address = read_metadata(document, issuer=ISSUER, url=URL)
+    except MisconfiguredError as error:
+        assert str(error).isprintable()  # noqa: PT017
+        assert (
+            not isinstance(document, dict)
+            or document.get("issuer") != ISSUER
+            or not isinstance(document.get("jwks_uri"), str)
+            or not is_safe_address(document["jwks_uri"])
+        )
+    else:
+        assert document == {"issuer": ISSUER, "jwks_uri": address}
+        assert is_safe_address(address)
+
+
+@given(ADDRESSES)
+@settings(max_examples=200, deadline=None)
+def test_any_issuer_is_looked_for_at_its_own_host(url: str) -> None:
+    """DISC-01: an issuer that may be configured has metadata at safe addresses of the same host."""
+    try:
+        Issuer(url)
+    except ConfigurationError:
+        return
+    addresses = metadata_urls(url)
+    assert len(addresses) in (2, 3)
+    assert all(is_safe_address(address) for address in addresses)
+    assert {urlsplit(address)[:2] for address in addresses} == {urlsplit(url)[:2]}

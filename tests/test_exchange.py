@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -9,7 +10,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.strategies import JSON_VALUES
 from token_guard import AccessToken, ConfigurationError, ExchangeRefused, Reason, TemporarilyUnavailable
 from token_guard.claims import ClaimPolicy
 from token_guard.exchange import (
@@ -363,3 +367,43 @@ def test_an_answer_that_is_no_object_decides_nothing(status: int, document: obje
     with pytest.raises(TemporarilyUnavailable, match=f"answered {status} without a JSON object") as refused:
         read_answer(status, document, FOR_THE_USER, NOW)
     assert refused.value.reason is Reason.TOKEN_UNAVAILABLE
+
+
+# Whatever the input.
+
+MEMBERS = {
+    "access_token": st.sampled_from(["next.access.token", "subject.token", "a\r\nX: y"]) | JSON_VALUES,
+    "token_type": st.sampled_from(["Bearer", "bearer", "DPoP"]) | JSON_VALUES,
+    "issued_token_type": st.just(ACCESS_TOKEN_TYPE) | JSON_VALUES,
+    "expires_in": st.integers(-1, 10**10) | st.integers().map(str) | JSON_VALUES,
+    **dict.fromkeys(["scope", "error", "error_description", "claims"], JSON_VALUES),
+}
+
+
+@given(st.sampled_from([200, 200, 400, 401]), st.fixed_dictionaries({}, optional=MEMBERS) | JSON_VALUES)
+@settings(max_examples=200, deadline=None)
+def test_any_answer_is_a_bearer_token_or_a_refusal(status: int, document: Any) -> None:
+    """EXCH-10: what is granted can stand in a header, ends some day, and is not the token that was sent."""
+    if isinstance(document, dict):
+        document = {**(GOOD if status == 200 else {}), **document}
+    for form in (FOR_ITSELF, FOR_THE_USER):
+        try:
+            granted = read_answer(status, document, form, NOW)
+        except (ExchangeRefused, TemporarilyUnavailable) as refused:
+            assert str(refused).isascii()  # noqa: PT017
+            continue
+        assert status == 200
+        assert granted.raw_token == document["access_token"]
+        assert re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", granted.raw_token)
+        assert NOW < granted.expires_at < NOW + 1e9
+        assert set(granted.lacks) <= set(TARGET.scopes)
+        assert form is FOR_ITSELF or granted.raw_token != "subject.token"
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+@settings(max_examples=100, deadline=None)
+def test_any_id_and_secret_arrive_as_they_were(client_id: str, secret: str) -> None:
+    """CLI-02: whatever characters they are made of."""
+    _, headers = Client(client_id=client_id, secret=secret).authenticate(ISSUER, NOW)
+    sent = base64.b64decode(headers["Authorization"].removeprefix("Basic ")).decode("ascii").split(":")
+    assert list(map(unquote_plus, sent)) == [client_id, secret]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.strategies import JSON_VALUES
 from token_guard import InvalidToken, Reason, ResourceServer
 from token_guard.bearer import MAX_TOKEN_BYTES
 from token_guard.jws import (
@@ -543,11 +544,6 @@ def test_unverified_token_has_nothing_that_an_access_token_has() -> None:
 
 # Whatever the input.
 
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
-    max_leaves=5,
-)
 HEADERS = st.fixed_dictionaries(
     {"alg": st.sampled_from(["RS256", "ES256", "EdDSA"]) | JSON_VALUES},
     optional={
@@ -622,7 +618,7 @@ WRAPPERS = st.lists(st.none() | TEXTS_WITH_BRACKETS, min_size=MAX_JSON_DEPTH - 3
 
 
 @given(WRAPPERS, TEXTS_WITH_BRACKETS, st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_json_is_refused_exactly_beyond_the_greatest_depth(names: list[str | None], text: str, wide: bool) -> None:
     """JWS-10: only what nests counts, whatever the texts and the members beside it hold."""
     value: Any = [text]

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from token_guard import InvalidToken, Reason, RequestRejected, RequestView, ResourceServer, TemporarilyUnavailable
 from token_guard.request import Access, Refusal, RequestCell, current_cell
@@ -134,3 +136,34 @@ def test_no_refusal_shows_the_token(authorization: tuple[str, ...], caplog: pyte
     answer = ORGANIZER.challenge(refused.value)
     text = f"{caplog.text}{refused.value!r}{refused.value}{shown.getvalue()}{answer}"
     assert not [segment for segment in segments if len(segment) > 6 and segment in text]
+
+
+class Lines(logging.Handler):
+    """What would be written to the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+ANY_TEXT = st.text(st.characters())  # surrogates included: servers decode bytes to them
+
+
+@given(ANY_TEXT, ANY_TEXT, st.lists(st.tuples(st.sampled_from(["Authorization", "Host"]) | ANY_TEXT, ANY_TEXT)))
+@settings(max_examples=100, deadline=None)
+def test_any_request_is_refused_in_one_line_of_the_log(method: str, path: str, headers: list[tuple[str, str]]) -> None:
+    """BCP-06, CHAL-12: no method, path or header raises anything else, begins a new line, or fills the log."""
+    with pytest.raises(RequestRejected) as refused:
+        ORGANIZER.authenticate(RequestView(method, lambda: path, headers))
+    cell, handler = RequestCell(rendered), Lines()
+    cell.target = (method, path)
+    logger = logging.getLogger("token_guard")
+    logger.addHandler(handler)
+    try:
+        cell.refuse(refused.value)
+    finally:
+        logger.removeHandler(handler)
+    assert all(line.isascii() and line.isprintable() and len(line) < 500 for line in handler.lines)

@@ -14,7 +14,10 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.strategies import JSON_VALUES
 from token_guard import (
     AccessToken,
     ChallengePolicy,
@@ -799,3 +802,52 @@ def test_an_accepted_token_is_nowhere_in_what_a_handler_gets(
     assert signature not in "\n".join([*held, caplog.text])
     assert not [name for name in dir(token) if signature in repr(getattr(token, name))]
     server.close()
+
+
+# Whatever the input.
+
+OPTIONS = [
+    *("issuer", "audience", "jwks", "jwks_uri", "algorithms", "profile", "leeway", "max_token_age", "scope_claims"),
+    *(
+        "scope_implications",
+        "scope_pattern",
+        "is_revoked",
+        "token_cache_size",
+        "keys",
+        "challenge",
+        "clock",
+        "transport",
+    ),
+]
+
+
+@given(st.dictionaries(st.sampled_from(OPTIONS), JSON_VALUES | st.binary(), min_size=1, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_any_settings_are_a_resource_server_or_a_configuration_error(options: dict[str, Any]) -> None:
+    """What cannot work is told at start-up, in a sentence, whatever kind of value it is."""
+    try:
+        ResourceServer(**{"issuer": ISSUER, "audience": "organize", **options})
+    except ConfigurationError as refused:
+        assert str(refused)  # noqa: PT017
+
+
+MINTING = LocalIssuer(ISSUER, algorithm="Ed25519", clock=now)
+MINTING_SERVER = server_for(MINTING)
+GOOD_TOKEN = MINTING.token()
+EDITS = st.tuples(st.integers(0, 10_000), st.sampled_from(["insert", "replace", "remove"]), st.characters())
+
+
+@given(st.lists(EDITS, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_no_other_spelling_of_a_good_token_is_accepted(edits: list[tuple[int, str, str]]) -> None:
+    """JWS-04, CHAL-12: a token is accepted as it was minted, or it is refused; and the second time as the first."""
+    token = GOOD_TOKEN
+    for place, edit, character in edits:
+        place %= len(token)
+        end = place if edit == "insert" else place + 1
+        token = token[:place] + ("" if edit == "remove" else character) + token[end:]
+    for validate in (MINTING_SERVER.validate, lambda raw: anyio.run(MINTING_SERVER.validate_async, raw)):
+        if token == GOOD_TOKEN:
+            assert validate(token).subject == "auth0|alice"
+        else:
+            assert isinstance(refusal(lambda: validate(token)), InvalidToken)  # noqa: B023

@@ -3,7 +3,7 @@
 Knows the names and how their text is read; what a value means is judged by whom it is given to.
 """
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +11,8 @@ from .challenge import ChallengePolicy
 from .errors import ConfigurationError
 
 SETTINGS_PREFIX = "TOKEN_GUARD_"
+
+_LARGEST = sys.float_info.max  # a whole number beyond it is no float, and infinity is none that we count with
 
 
 def read_settings(values: Mapping[str, object], where: str, *, also: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def read_settings(values: Mapping[str, object], where: str, *, also: tuple[str, 
         keyword, read = _SETTINGS[name]
         try:
             arguments[keyword] = read(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise ConfigurationError(f"{where}{name} must be a number of seconds, not {value!r}") from None
     return arguments
 
@@ -48,7 +50,7 @@ def _one_or_words(value: object) -> object:
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError
     return float(value)
 
@@ -72,9 +74,9 @@ def whole_number(name: str, value: object) -> int:
     return value
 
 
-def seconds(name: str, value: object, *, at_most: float = math.inf) -> float:
+def seconds(name: str, value: object, *, at_most: float = _LARGEST) -> float:
     """Return a number of seconds. Raises ConfigurationError where it is none, negative or too large."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= at_most or value == math.inf:
-        limit = f" and at most {at_most:.0f}" if at_most != math.inf else ""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= at_most:
+        limit = f" and at most {at_most:.0f}" if at_most < _LARGEST else ""
         raise ConfigurationError(f"{name} must be a number of seconds, at least 0{limit}, not {value!r}")
     return float(value)

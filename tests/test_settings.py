@@ -1,0 +1,48 @@
+"""Settings by name: how their text is read. What a value means is judged by whom it is given to."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import JSON_VALUES
+from token_guard import ConfigurationError, ResourceServer
+from token_guard.settings import read_settings, seconds
+
+NAMES = ["ISSUER", "AUDIENCE", "JWKS_URI", "ALGORITHMS", "PROFILE", "LEEWAY", "SCOPE_CLAIMS", "REALM"]
+GOOD = {"ISSUER": "https://issuer.example/", "AUDIENCE": "organize"}
+TOO_LARGE = 10**400  # an integer that no float can hold
+
+
+@pytest.mark.parametrize(
+    "value", [TOO_LARGE, -TOO_LARGE, "soon", "", [], None, True], ids=lambda value: repr(value)[:9]
+)
+def test_refuses_a_leeway_that_is_no_number(value: object) -> None:
+    """Told by the setting's name, however large the number is."""
+    with pytest.raises(ConfigurationError, match="here: LEEWAY must be a number of seconds"):
+        read_settings({**GOOD, "LEEWAY": value}, "here: ")
+
+
+@pytest.mark.parametrize(
+    "value", [TOO_LARGE, math.inf, math.nan, -1, True, "1", None], ids=lambda value: repr(value)[:9]
+)
+def test_refuses_seconds_that_no_clock_counts(value: object) -> None:
+    """A number of seconds is finite and not negative."""
+    with pytest.raises(ConfigurationError, match="max_token_age must be a number of seconds, at least 0"):
+        seconds("max_token_age", value)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), st.text() | JSON_VALUES, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_any_settings_make_a_resource_server_or_a_configuration_error(values: dict[str, Any]) -> None:
+    """What an operator writes is a working guard or a sentence at start-up, and words are split at spaces alone."""
+    try:
+        arguments = read_settings({**GOOD, **values}, "TOKEN_GUARD_")
+        ResourceServer(**arguments)
+    except ConfigurationError:
+        return
+    assert values.keys() <= set(NAMES)
+    audience = values.get("AUDIENCE", GOOD["AUDIENCE"])
+    assert arguments["audience"] == (audience.split() if isinstance(audience, str) else audience)
