@@ -245,14 +245,10 @@ def test_token_can_be_copied() -> None:
 
 TEXT_OR_NONE = (str, type(None))
 READ = st.sampled_from(
-    ["sub", "azp", "client_id", "scope", "scp", "roles", "permissions", "act", "org_id", "gty", "iat"]
+    ["sub", "azp", "client_id", "scope", "scp", "roles", "roles", "permissions", "act", "org_id", "gty", "iat"]
 )
-VALUES = (
-    st.lists(st.text())
-    | st.fixed_dictionaries({"sub": st.text()})
-    | st.lists(st.fixed_dictionaries({"value": st.text()}))
-    | JSON_VALUES
-)
+MEMBERS = st.text() | JSON_VALUES | st.fixed_dictionaries({"value": JSON_VALUES})
+VALUES = st.lists(MEMBERS, max_size=2) | st.fixed_dictionaries({"sub": st.text()}) | JSON_VALUES
 
 
 @given(st.dictionaries(READ, VALUES, max_size=3))
