@@ -28,7 +28,7 @@ SLACK = 60  # events: the garbage collector may call what libraries gave it
 
 issuer = LocalIssuer(algorithm="Ed25519", clock=lambda: NOW)
 organizer = ResourceServer(issuer=issuer.url, audience="organize", jwks=issuer.jwks(), clock=lambda: NOW)
-POLICY = organizer._trusted[issuer.url].policy
+POLICY = organizer._trust.issuers[0].policy
 CLAIMS = {"iss": issuer.url, "aud": "organize", "exp": NOW + 60}
 HEADER = {"alg": "Ed25519", "kid": issuer.key.kid}
 

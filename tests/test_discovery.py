@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.strategies import JSON_VALUES
 from token_guard import ConfigurationError, Issuer
+from token_guard.addresses import is_safe_address
 from token_guard.discovery import MisconfiguredError, metadata_urls, read_metadata
-from token_guard.issuer import is_safe_address
 
 ISSUER = "https://as.example/t1"
 URL = f"{ISSUER}/.well-known/openid-configuration"
