@@ -218,9 +218,10 @@ def test_an_answer_is_not_decompressed(
     issuer: LocalIssuer, fetching: ServerOf, serve: Callable[..., Server], encoding: str
 ) -> None:
     """CVE-2025-66471 and CVE-2025-66418 (urllib3): a few bytes from the server became gigabytes here."""
-    bomb = gzip.compress(json.dumps(issuer.jwks()).encode() + b" " * 10_000_000)
-    server = fetching(jwks_uri=serve(bomb, content_encoding=encoding).url)
-    assert refused(server, issuer.token()).reason is Reason.KEYS_UNAVAILABLE
+    keys = json.dumps(issuer.jwks()).encode()
+    for body in (keys, keys + b" " * 10_000_000):
+        server = fetching(jwks_uri=serve(gzip.compress(body), content_encoding=encoding).url)
+        assert refused(server, issuer.token()).reason is Reason.KEYS_UNAVAILABLE
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

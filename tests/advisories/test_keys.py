@@ -107,7 +107,7 @@ def jwk_of(issuer: LocalIssuer, **changes: Any) -> dict[str, Any]:
 
 
 def test_with_exponent_one_nothing_is_signed(issuer: LocalIssuer) -> None:
-    """CVE-2013-2228 (Salt): keys had the exponent 1, under which every text is its own signature."""
+    """Salt, issue 40889: keys were made with the exponent 1, under which every text is its own signature."""
     server = api(issuer, jwks={"keys": [jwk_of(issuer, e=base64url(b"\x01"))]})
     token = signed(issuer, claims(issuer))
     digest = hashlib.sha256(token.rpartition(".")[0].encode()).digest()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent
-ADVISORY = re.compile(r"CVE-\d{4}-\d{4,}|GHSA(-[23456789cfghjmpqrvwx]{4}){3}|RFC 8725 \d|Invicti")
+ADVISORY = re.compile(r"CVE-\d{4}-\d{4,}|GHSA(-[23456789cfghjmpqrvwx]{4}){3}|RFC 8725 \d|Salt, issue \d|Invicti, ")
 
 TESTS = {
     f"{path.stem}::{node.name}": ast.get_docstring(node) or ""

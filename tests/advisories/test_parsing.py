@@ -277,8 +277,8 @@ def test_a_token_in_the_url_is_not_looked_at(organizer: ResourceServer, issuer: 
     token = issuer.token()
     for url in (f"https://api.example/?access_token={token}", f"https://api.example/#access_token={token}"):
         assert isinstance(rejected(organizer, request(url=url)), MissingToken)
-    cookie = request(("Cookie", f"access_token={token}"), ("X-Access-Token", token))
-    assert isinstance(rejected(organizer, cookie), MissingToken)
+    for name in ("Cookie", "X-Access-Token", "Proxy-Authorization", "X-Forwarded-Authorization"):
+        assert isinstance(rejected(organizer, request((name, f"Bearer {token}"))), MissingToken)
     organizer.authenticate(request(("Authorization", f"Bearer {token}")))
 
 
