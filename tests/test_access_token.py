@@ -254,7 +254,7 @@ VALUES = st.lists(MEMBERS, max_size=2) | st.fixed_dictionaries({"sub": st.text()
 @given(VALUES, VALUES, st.dictionaries(READ, VALUES, max_size=1))
 @settings(max_examples=150, deadline=None)
 def test_any_accepted_claims_are_read_as_their_types_say(roles: Any, gty: Any, claims: dict[str, Any]) -> None:
-    """JWT-10: no claim that a handler reads has a surprise in it, and a remembered token reads like the first."""
+    """No claim that a handler reads has a surprise in it, and a remembered token reads like the first."""
     raw = ISSUER.token(claims={"roles": roles, "gty": gty, **claims})
     try:
         tokens = [ORGANIZER.validate(raw) for _ in range(2)]

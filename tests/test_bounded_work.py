@@ -1,7 +1,7 @@
 """The work that an input causes is bounded by its size: counted in lines and calls, never timed.
 
 A line of Python that runs counts one, and so does a call of something written in C, by whatever library. What C does
-within a call is not counted. JWS-10, JWK-17, SEC-01.
+within a call is not counted. JWS-10, JWK-17.
 """
 
 import json
@@ -218,7 +218,7 @@ def test_work_ends_at_the_limit(sized: Sized, limit: int) -> None:
 
 @pytest.mark.parametrize("count", [MAX_CANDIDATES, MAX_KEYS, 100 * MAX_KEYS])
 def test_few_keys_of_one_key_id_are_tried(count: int) -> None:
-    """JWK-11: a signature check is the dearest step; how many there are is not for the key set to say."""
+    """JWK-12: a signature check is the dearest step; how many there are is not for the key set to say."""
     tried = 0
 
     class Tried:

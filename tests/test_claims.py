@@ -437,7 +437,7 @@ TIMES = st.integers(NOW - 70, NOW + 70) | st.floats(NOW - 70, NOW + 70)
 def test_any_times_are_accepted_exactly_while_they_are_right(
     exp: float, nbf: float, iat: float, leeway: float, max_age: float | None
 ) -> None:
-    """JWT-05 to JWT-07: the leeway forgives on both sides, and on no side more."""
+    """JWT-02, JWT-04 to JWT-06: the leeway forgives on both sides, and on no side more."""
     policy = replace(POLICY, leeway=leeway, max_token_age=max_age)
     right = exp > NOW - leeway and nbf <= NOW + leeway and iat <= NOW + leeway
     if right and (max_age is None or iat >= NOW - leeway - max_age):
