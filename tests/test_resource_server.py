@@ -560,7 +560,21 @@ def test_refuses_opaque_and_encrypted_tokens(token: str, issuer: LocalIssuer, va
 
 @pytest.mark.parametrize(
     "token",
-    [None, b"a.b.c", 7, "", ".", "..", "\ud800.a.b", "a.b.\x00", "é.é.é", [], {}, object(), "a" * 20_000],
+    [
+        None,
+        b"a.b.c",
+        7,
+        "",
+        ".",
+        "..",
+        "\ud800.a.b",
+        "a.b.\x00",
+        "é.é.é",
+        [],
+        {},
+        pytest.param(object(), id="object"),
+        "a" * 20_000,
+    ],
     ids=repr,
 )
 def test_nothing_but_a_refusal_leaves_validate(token: Any, issuer: LocalIssuer, validate: Validate) -> None:

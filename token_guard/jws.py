@@ -81,7 +81,7 @@ def read_unverified(raw: object) -> UnverifiedToken:
         count = encoded.count(b".") + 1
         kind = " (an encrypted token, JWE)" if count == 5 else ""
         raise malformed(f"the token has {count} segments{kind}, not three")
-    header = _read_header(first)
+    header = _remembered_header(first)
     try:
         payload = decode_base64url(second)
         claims = read_json(payload)
@@ -154,9 +154,8 @@ def malformed(detail: str) -> InvalidToken:
     return InvalidToken(Reason.MALFORMED, detail=detail)
 
 
-@lru_cache(maxsize=_HEADERS_REMEMBERED)
 def _read_header(segment: bytes) -> Header:
-    """Return the header of one segment, after the header rules. Refusals are not remembered."""
+    """Return the header of one segment, after the header rules."""
     try:
         content = decode_base64url(segment)
         if len(content) > MAX_HEADER_BYTES:
@@ -182,6 +181,9 @@ def _read_header(segment: bytes) -> Header:
         if typ not in ACCEPTED_TYPES:
             raise InvalidToken(Reason.WRONG_TYPE, detail=f"typ {shown(members['typ'])} is not an access token's")
     return Header(alg, kid, typ)
+
+
+_remembered_header = lru_cache(maxsize=_HEADERS_REMEMBERED)(_read_header)  # a refusal is not remembered
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
