@@ -39,6 +39,28 @@ def test_default_is_signatures_alone() -> None:
     assert DEFAULT_SECRET_ALGORITHMS == ("HS256",)
 
 
+def test_table_says_what_the_standards_say() -> None:
+    """RFC 7518 3, RFC 8037 3.1, 9964: key types and curves, the bytes of a signature, those of a secret at least."""
+    rows = {
+        name: (row.key_type, set(row.curves), row.signature_bytes, row.secret_bytes) for name, row in ALGORITHMS.items()
+    }
+    assert rows == {
+        **{f"{family}{bits}": ("RSA", set(), None, None) for family in ("RS", "PS") for bits in (256, 384, 512)},
+        "ES256": ("EC", {"P-256"}, {64}, None),
+        "ES384": ("EC", {"P-384"}, {96}, None),
+        "ES512": ("EC", {"P-521"}, {132}, None),
+        "HS256": ("oct", set(), None, 32),
+        "HS384": ("oct", set(), None, 48),
+        "HS512": ("oct", set(), None, 64),
+        "Ed25519": ("OKP", {"Ed25519"}, {64}, None),
+        "Ed448": ("OKP", {"Ed448"}, {114}, None),
+        "EdDSA": ("OKP", {"Ed25519", "Ed448"}, {64, 114}, None),
+        "ML-DSA-44": ("AKP", {"ML-DSA-44"}, {2420}, None),
+        "ML-DSA-65": ("AKP", {"ML-DSA-65"}, {3309}, None),
+        "ML-DSA-87": ("AKP", {"ML-DSA-87"}, {4627}, None),
+    }
+
+
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "RSA1_5", "ES256K", "RS1", "dir", ""])
 def test_table_has_no_row_for_what_is_never_verified(name: str) -> None:
     """JWS-13, ALG-01: not even a switch could bring it back."""
