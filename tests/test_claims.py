@@ -321,6 +321,74 @@ def test_refuses_a_token_of_no_organization_where_one_is_demanded() -> None:
     assert check({}).organization is None
 
 
+# Tenants and clients.
+
+TENANT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+OF_TENANTS = replace(POLICY, issuer="https://as.example.com/{tenantid}/", tenants=frozenset({TENANT, "b"}))
+
+
+@pytest.mark.parametrize(
+    ("tenants", "issuer", "tenant", "is_ours"),
+    [
+        (frozenset({TENANT}), OF_TENANTS.issuer, TENANT, True),
+        (frozenset({TENANT, "b"}), OF_TENANTS.issuer, "b", False),
+        (frozenset({"b"}), OF_TENANTS.issuer, TENANT, False),
+        ("any", OF_TENANTS.issuer, TENANT, True),
+        ("any", OF_TENANTS.issuer, "b", False),
+        ("any", OF_TENANTS.issuer, "an", False),
+        (frozenset({TENANT}), f"https://as.example.com/{TENANT}/", TENANT, True),
+        (frozenset({TENANT}), f"https://as.example.com/{TENANT}/", "b", False),
+        ("any", OF_TENANTS.issuer, None, False),
+        (frozenset({TENANT}), OF_TENANTS.issuer, None, False),
+        (frozenset({TENANT}), OF_TENANTS.issuer, 7, False),
+        (frozenset({TENANT}), OF_TENANTS.issuer, [TENANT], False),
+    ],
+    ids=str,
+)
+def test_tenant_is_one_of_ours_and_that_of_the_issuer(tenants: Any, issuer: str, tenant: object, is_ours: bool) -> None:
+    """ENTRA-02: `tid` is listed, where any list is, and fills the template to the issuer of the token."""
+    policy, claims = replace(POLICY, issuer=issuer, tenants=tenants), {"iss": f"https://as.example.com/{TENANT}/"}
+    if is_ours:
+        assert check({**claims, "tid": tenant}, policy).claims["tid"] == TENANT
+    else:
+        assert reason({**claims, "tid": tenant}, policy) is Reason.WRONG_ISSUER
+
+
+def test_tenant_is_not_asked_for_where_none_is_configured() -> None:
+    """A `tid` of any form is an unknown claim elsewhere."""
+    check({"tid": 7})
+
+
+@pytest.mark.parametrize(
+    ("claims", "without", "refused"),
+    [
+        ({"token_use": "access"}, "aud", None),
+        ({"token_use": "access"}, "", None),
+        ({}, "aud", Reason.CLAIM_MISSING),
+        ({"token_use": "access"}, "exp", Reason.CLAIM_MISSING),
+        ({"token_use": "id"}, "aud", Reason.WRONG_TYPE),
+        ({"token_use": "access", "client_id": "web"}, "aud", Reason.WRONG_AUDIENCE),
+        ({"token_use": "access", "client_id": "web"}, "", Reason.WRONG_AUDIENCE),
+        ({"token_use": "access", "azp": "spa", "aud": AUDIENCE}, "client_id", Reason.WRONG_AUDIENCE),
+        ({"token_use": "access", "aud": "other"}, "", Reason.WRONG_AUDIENCE),
+        ({"token_use": "access", "aud": []}, "", Reason.CLAIM_MALFORMED),
+    ],
+)
+def test_client_takes_the_place_of_an_audience(claims: dict[str, Any], without: str, refused: Reason | None) -> None:
+    """COG-01, COG-02: the client is one of ours, always; the audience too, where there is one."""
+    policy = replace(POLICY, client_ids=frozenset({"spa"}))
+    if refused:
+        assert reason(claims, policy, without=without) is refused
+    else:
+        assert check(claims, policy, without=without).client_id == "spa"
+
+
+def test_age_is_limited_without_an_audience_as_well() -> None:
+    """JWT-05: `iat` is required where the age of a token is limited."""
+    policy = replace(POLICY, client_ids=frozenset({"spa"}), max_token_age=600)
+    assert reason({"token_use": "access"}, policy, without="iat") is Reason.CLAIM_MISSING
+
+
 # What a handler reads.
 
 
@@ -352,6 +420,14 @@ def test_reads_the_client_from_the_claim_of_each_dialect(
         ({"idtyp": "app"}, "", True),
         ({}, "sub", True),
         ({"gty": "password"}, "", False),
+        ({"oid": "alice"}, "", True),
+        ({"oid": "alice", "scp": "read"}, "", False),
+        ({"oid": "bob"}, "", False),
+        ({"preferred_username": "service-account-spa"}, "", True),
+        ({"preferred_username": "service-account-spa", "client_id": "SPA"}, "", True),
+        ({"preferred_username": "service-account-web"}, "", False),
+        ({"preferred_username": "service-account-none"}, "client_id", False),
+        ({"preferred_username": ["service-account-spa"]}, "", False),
     ],
 )
 def test_tells_a_client_of_its_own_from_a_user(claims: dict[str, Any], without: str, is_client: bool) -> None:
@@ -365,6 +441,26 @@ def test_offers_roles_as_strings_and_as_objects() -> None:
     assert check({"roles": "admin"}).roles == ()
 
 
+@pytest.mark.parametrize(
+    ("paths", "claims", "roles"),
+    [
+        ((("a", "b", "roles"),), {"a": {"b": {"roles": ["x"]}}}, ("x",)),
+        ((("a.b.roles",),), {"a.b.roles": ["x"], "a": {"b": {"roles": ["y"]}}}, ("x",)),
+        ((("a", "b", "roles"),), {"a": {"b.roles": ["x"]}}, ()),
+        ((("a", "b"),), {"a": [{"b": ["x"]}]}, ()),
+        ((("a", "b"),), {"a": {"b": {"x": ["x"]}}}, ()),
+        ((("a",),), {"a": {"x": 1}}, ()),
+        ((("a",), ("b", "c")), {"b": {"c": ["y", {"value": "z"}]}, "a": ["x", 7]}, ("x", "y", "z")),
+    ],
+    ids=str,
+)
+def test_reads_roles_of_every_configured_claim(
+    paths: tuple[tuple[str, ...], ...], claims: dict[str, Any], roles: tuple[str, ...]
+) -> None:
+    """KC-03, COG-03: a path leads through objects to an array; what is of another form holds no roles."""
+    assert check(claims, replace(POLICY, role_claims=paths)).roles == roles
+
+
 def test_implied_scopes_count() -> None:
     """SCOPE-09: a scope grants what the configuration says that it implies."""
     policy = replace(POLICY, scope_implications={"write:contacts": ("read:contacts",)})
@@ -375,6 +471,7 @@ def test_implied_scopes_count() -> None:
 
 FAULTS: list[tuple[Reason, dict[str, Any]]] = [
     (Reason.CLAIM_MALFORMED, {"sub": 7}),
+    (Reason.WRONG_ISSUER, {"tid": "b"}),
     (Reason.WRONG_TYPE, {"token_use": "id"}),
     (Reason.SENDER_CONSTRAINED, {"cnf": {}}),
     (Reason.WRONG_AUDIENCE, {"aud": "other"}),
@@ -388,8 +485,8 @@ FAULTS: list[tuple[Reason, dict[str, Any]]] = [
 @pytest.mark.parametrize("first", range(len(FAULTS)), ids=[fault[0] for fault in FAULTS])
 def test_refuses_for_the_first_of_several_faults(first: int) -> None:
     """The order of the rules is fixed: what is wrong with a token has one answer."""
-    policy = replace(POLICY, organizations=frozenset({"org_1"}), max_token_age=600)
-    claims: dict[str, Any] = {"org_id": "org_1"}
+    policy = replace(OF_TENANTS, organizations=frozenset({"org_1"}), max_token_age=600)
+    claims: dict[str, Any] = {"org_id": "org_1", "iss": f"https://as.example.com/{TENANT}/", "tid": TENANT}
     for _, fault in FAULTS[first:]:
         claims |= fault
     assert reason(claims, policy) is FAULTS[first][0]

@@ -1,5 +1,6 @@
 """Issuer: which settings describe an authorization server that can be trusted. RFC 8414 2, RFC 7518 3.2, RFC 8725 3."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from token_guard import ConfigurationError, Issuer
-from token_guard.issuer import string_set
+from token_guard.issuer import accepted_urls, string_set
 from token_guard.testing import SigningKey
+from token_guard.trust import filled_issuers
 
 URL = "https://issuer.example/"
 SECRET = "0123456789abcdef" * 4
@@ -134,7 +136,7 @@ def test_refuses_an_unknown_profile(profile: Any) -> None:
 @pytest.mark.parametrize(
     "values", ["", [], (), set(), {}, {"a": 1}, b"a", [""], ["a", ""], [None], [b"a"], [["a"]], 7, True]
 )
-@pytest.mark.parametrize("name", ["audience", "organizations", "scope_claims"])
+@pytest.mark.parametrize("name", ["audience", "organizations", "scope_claims", "tenants", "client_ids"])
 def test_refuses_a_collection_that_is_empty_or_not_of_texts(name: str, values: Any) -> None:
     """An empty list means a mistake, not that everything is accepted."""
     with pytest.raises(ConfigurationError, match=name):
@@ -144,8 +146,86 @@ def test_refuses_a_collection_that_is_empty_or_not_of_texts(name: str, values: A
 @pytest.mark.parametrize("values", ["a", ["a"], ("a", "a"), {"a"}, frozenset(["a"])])
 def test_accepts_one_text_or_a_collection(values: Any) -> None:
     """One string is one member, never its letters."""
-    issuer = Issuer(URL, audience=values, organizations=values, scope_claims=values)
-    assert (issuer.audience, issuer.organizations, issuer.scope_claims) == ({"a"}, {"a"}, ("a",))
+    issuer = Issuer(URL, audience=values, organizations=values, scope_claims=values, tenants=values, client_ids=values)
+    assert (issuer.audience, issuer.organizations, issuer.client_ids) == ({"a"}, {"a"}, {"a"})
+    assert (issuer.scope_claims, issuer.tenants) == (("a",), ("a",))
+
+
+@pytest.mark.parametrize(
+    ("claims", "paths"),
+    [
+        ("roles", (("roles",),)),
+        (["roles", "https://x.y/roles"], (("roles",), ("https://x.y/roles",))),
+        ([("realm_access", "roles"), "groups"], (("realm_access", "roles"), ("groups",))),
+        (("realm_access", "roles"), (("realm_access",), ("roles",))),
+    ],
+)
+def test_role_claims_are_names_and_paths(claims: Any, paths: tuple[tuple[str, ...], ...]) -> None:
+    """AUTH0-09, KC-03: a name is literal, and only a tuple inside the collection is a path."""
+    assert Issuer(URL, role_claims=claims).role_claims == paths
+
+
+@pytest.mark.parametrize("claims", ["", [], (), {}, b"a", 7, [""], [()], [("a", "")], [("a", 7)], [["a"]], [None]])
+def test_refuses_role_claims_of_another_form(claims: Any) -> None:
+    """A list inside the collection is a mistake, not a path."""
+    with pytest.raises(ConfigurationError, match="role_claims"):
+        Issuer(URL, role_claims=claims)
+
+
+# Tenants.
+
+TEMPLATE = "https://login.example/{tenantid}/v2.0"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        (TEMPLATE, {}, "needs tenants"),
+        (TEMPLATE, {"tenants": "any"}, "needs {tenantid} in the URL, and jwks_uri or metadata_url"),
+        (URL, {"tenants": "any", "jwks_uri": URL}, "needs {tenantid} in the URL"),
+        ("https://login.example/{tenant}/", {"tenants": ["a"]}, "the one placeholder that it may hold is {tenantid}"),
+        ("https://login.example/{tenantid}/{policy}", {"tenants": ["a"]}, "the one placeholder"),
+        *(
+            (TEMPLATE, {"tenants": [name]}, "tenants must be a name")
+            for name in ("a/b", "..", "a?b", "ü", "{tenantid}")
+        ),
+    ],
+)
+def test_refuses_tenants_that_make_no_issuer(url: str, options: dict[str, Any], message: str) -> None:
+    """ENTRA-02: a template needs an allow-list or an explicit "any", and a tenant cannot change what its URL means."""
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        Issuer(url, **options)
+
+
+def test_a_template_stands_for_one_issuer_a_tenant() -> None:
+    """ENTRA-02: the listed ones are exact; with a key set for all of them there is one issuer to ask."""
+    a, b = "https://login.example/a/v2.0", "https://login.example/b/v2.0"
+    each = Issuer(TEMPLATE, tenants=["a", "b"])
+    assert accepted_urls(each) == (a, b)
+    assert [(one.url, one.tenants) for one in filled_issuers(each)] == [(a, ("a",)), (b, ("b",))]
+    shared = Issuer(TEMPLATE, tenants=["a", "b"], jwks_uri="https://login.example/keys")
+    assert (accepted_urls(shared), filled_issuers(shared)) == ((a, b), [shared])
+    of_any = Issuer(TEMPLATE, tenants="any", jwks_uri="https://login.example/keys")
+    assert (accepted_urls(of_any), filled_issuers(of_any)) == ((TEMPLATE,), [of_any])
+
+
+def test_a_tenant_named_any_is_no_other() -> None:
+    """ENTRA-02: only the word itself, not a list that holds it, opens an issuer to everybody."""
+    listed = Issuer(TEMPLATE, tenants=["any"])
+    assert accepted_urls(listed) == ("https://login.example/any/v2.0",)
+    assert [one.tenants for one in filled_issuers(listed)] == [("any",)]
+
+
+def test_refuses_a_tenant_that_is_configured_twice() -> None:
+    """Two policies for one issuer are a contradiction, however they are written."""
+    with pytest.raises(ConfigurationError, match="'https://login.example/a/v2.0' is configured twice"):
+        filled_issuers([Issuer(TEMPLATE, tenants=["a", "b"]), "https://login.example/a/v2.0"])
+
+
+def test_clients_instead_of_an_audience_contradict_the_strict_profile() -> None:
+    """COG-01: RFC 9068 demands an audience, wherever the profile is set."""
+    with pytest.raises(ConfigurationError, match="client_ids"):
+        filled_issuers(Issuer(URL, client_ids="a"), profile="rfc9068")
 
 
 def test_configuration_is_frozen() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from token_guard import ConfigurationError, InvalidToken, Issuer, Reason, ResourceServer
 from token_guard.algorithms import ALGORITHMS
-from token_guard.key_set import MAX_CANDIDATES, MAX_KEYS, KeySet, read_key_set
+from token_guard.key_set import MAX_CANDIDATES, MAX_KEYS, KeySet, keys_for_issuer, read_key_set
 from token_guard.testing import LocalIssuer, SigningKey, keys, sign_compact
 from token_guard.testing.keys import base64url
 
@@ -117,11 +117,12 @@ def test_a_set_without_a_usable_key_says_so() -> None:
 
 
 def test_identity_of_a_set_is_that_of_its_keys() -> None:
-    """Whether a refetch changed anything depends on key material, key ID and algorithm, not on order or decoration."""
+    """Whether a refetch changed anything depends on material, key ID, algorithm and issuer, not on order."""
     jwk, other = EC.public_jwk(), RSA.public_jwk()
     assert key_set(jwk, other).identity == key_set(other, jwk | {"x5t": "AAAA"}, {"kty": "XYZ"}).identity
     for changed in (
         jwk | {"kid": "e2"},
+        jwk | {"issuer": "https://issuer.example/"},
         {name: jwk[name] for name in jwk if name != "alg"},
         SigningKey.generate("ES256", "e1").public_jwk(),
     ):
@@ -211,6 +212,36 @@ def test_a_key_for_one_rsa_algorithm_is_none_for_the_other() -> None:
     """JWK-06: a PS256 token by the same RSA key that is published for RS256."""
     server = organizer(RSA.public_jwk(), algorithms=["RS256", "PS256"])
     assert refusal(server, token(SigningKey("PS256", RSA.private, kid="r1"))) is Reason.UNKNOWN_KEY
+
+
+ONE, OTHER, TEMPLATE = "https://one.example/", "https://other.example/", "https://{tenantid}.example/"
+
+
+@pytest.mark.parametrize(
+    ("named", "issuers"),
+    [
+        ([ONE, OTHER], [ONE]),  # one key under one key ID, published once an issuer
+        ([TEMPLATE], [TEMPLATE]),
+        ([TEMPLATE, OTHER], [TEMPLATE]),
+        ([OTHER], []),
+        ([""], []),
+        ([None], []),
+        ([7, [ONE], {}], []),
+    ],
+    ids=str,
+)
+def test_a_key_that_names_an_issuer_is_for_that_one_alone(named: list[object], issuers: list[str]) -> None:
+    """ENTRA-03: the tenant filled in; what is no text is the name of no issuer, and a key without a name is for all."""
+    keys = key_set(*(EC.public_jwk() | {"issuer": issuer} for issuer in named)).candidates(ALGORITHMS["ES256"], "e1")
+    claims = {"iss": ONE, "tid": "one"}
+    if issuers:
+        assert [key.issuer for key in keys_for_issuer(keys, claims)] == issuers
+    else:
+        with pytest.raises(InvalidToken) as refused:
+            keys_for_issuer(keys, claims)
+        assert refused.value.reason is Reason.UNKNOWN_KEY
+    unnamed = key_set(EC.public_jwk()).candidates(ALGORITHMS["ES256"], "e1")
+    assert keys_for_issuer([*keys, *unnamed], claims)[-1:] == unnamed
 
 
 def test_keys_belong_to_one_issuer() -> None:

@@ -8,6 +8,7 @@ from token_guard import (
     AccessToken,
     ConfigurationError,
     InsufficientScope,
+    Issuer,
     Reason,
     ResourceServer,
     all_of,
@@ -185,6 +186,28 @@ def test_any_of_nothing_is_a_mistake() -> None:
     """SCOPE-08: no alternative could ever be met."""
     with pytest.raises(ConfigurationError, match="at least one"):
         any_of()
+
+
+@pytest.mark.parametrize(
+    ("requirement", "is_unknown"),
+    [
+        (role("x"), True),
+        (all_of(role("x"), "a"), True),
+        (all_of(role("x"), "x"), True),
+        (any_of(role("x"), permission("p")), True),
+        (any_of(permission("p"), role("x")), False),
+        (permission("p"), False),
+        (all_of(role("editor"), "x"), False),
+    ],
+    ids=str,
+)
+def test_a_role_that_the_token_leaves_out_is_unknown(requirement: Requirement, is_unknown: bool) -> None:
+    """ENTRA-06: a 403 like any other for the client; the log tells apart what is lacking and what cannot be known."""
+    roles = Issuer(ISSUER.url, jwks=ISSUER.jwks(), role_claims=["roles", "groups"])
+    server = ResourceServer(issuer=roles, audience="organize")
+    refusal = requirement.refusal(server.validate(ISSUER.token("", claims={**USER, "hasgroups": True})))
+    assert refusal is not None
+    assert ("unknown" in refusal.detail) is is_unknown
 
 
 def test_a_demand_can_be_read() -> None:

@@ -6,7 +6,7 @@ algorithms and keys that belong to one issuer.
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypedDict, TypeGuard, Unpack
 
 from .addresses import check_https
@@ -23,7 +23,7 @@ TENANT = "{tenantid}"  # the placeholder, as Entra ID writes it into its own met
 ANY_TENANT: Literal["any"] = "any"
 Tenants = frozenset[str] | Literal["any"]
 
-_KEY_SOURCES = ("jwks", "jwks_uri", "metadata_url", "secret")
+KEY_SOURCES = ("jwks", "jwks_uri", "metadata_url", "secret")
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as issuers write it
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")  # RFC 3986 2.3: what a URL holds as it is
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]+)?")
@@ -93,7 +93,7 @@ class Issuer:
             raise ConfigurationError(
                 f"issuer {self.url!r} is the address of a document: give the part before /.well-known/"
             )
-        sources = [name for name in _KEY_SOURCES if getattr(self, name) is not None]
+        sources = [name for name in KEY_SOURCES if getattr(self, name) is not None]
         if len(sources) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(sources)} contradict each other; keep one")
         self._check_tenants(has_key_source=bool(sources))
@@ -220,22 +220,9 @@ class Issuer:
             issuer = f"https://{_VERSION_1_HOSTS.get(host, 'sts.windows.net')}/{tenant}/"
         else:
             issuer, place = f"https://{host}/{tenant}/v2.0", f"{place}/v2.0"
-        if options.keys().isdisjoint(_KEY_SOURCES):
+        if options.keys().isdisjoint(KEY_SOURCES):
             options["metadata_url"] = f"https://{host}/{place}/.well-known/openid-configuration"
         return cls(issuer, tenants=accepted, **options)
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """Each `iss` that is accepted; the template itself where any tenant is."""
-        if self.tenants is None or self.tenants == ANY_TENANT or TENANT not in self.url:
-            return (self.url,)
-        return tuple(fill_template(self.url, tenant) for tenant in self.tenants)
-
-    def by_keys(self) -> "list[Issuer]":
-        """Return an issuer for each key set: a template without a key set for all tenants is one issuer a tenant."""
-        if TENANT not in self.url or any(getattr(self, name) is not None for name in _KEY_SOURCES):
-            return [self]
-        return [replace(self, url=fill_template(self.url, tenant), tenants=(tenant,)) for tenant in self.tenants or ()]
 
     @property
     def has_given_keys(self) -> bool:
@@ -271,6 +258,13 @@ class Issuer:
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+
+def accepted_urls(issuer: Issuer) -> tuple[str, ...]:
+    """Return each `iss` that is accepted; the template itself where any tenant is."""
+    if issuer.tenants is None or issuer.tenants == ANY_TENANT:
+        return (issuer.url,)
+    return tuple(dict.fromkeys(fill_template(issuer.url, tenant) for tenant in issuer.tenants))
 
 
 def fill_template(template: str, tenant: str) -> str:

@@ -15,7 +15,7 @@ import cachetools
 
 from .addresses import is_safe_address
 from .errors import ConfigurationError, Reason, TemporarilyUnavailable
-from .issuer import Issuer, string_set
+from .issuer import Issuer, accepted_urls, string_set
 
 Made = TypeVar("Made")
 
@@ -68,7 +68,7 @@ class IssuerResolver:
         except Exception as error:
             detail = f"the issuer resolver raised {type(error).__name__}"
             raise TemporarilyUnavailable(Reason.ISSUER_MISCONFIGURED, detail=detail) from error
-        if issuer is None or (isinstance(issuer, Issuer) and issuer.urls == (url,)):
+        if issuer is None or (isinstance(issuer, Issuer) and accepted_urls(issuer) == (url,)):
             return issuer
         detail = f"the issuer resolver must return None or an Issuer({url!r}), not {issuer!r}"
         raise TemporarilyUnavailable(Reason.ISSUER_MISCONFIGURED, detail=detail)

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from .algorithms import DEFAULT_ALGORITHMS
 from .claims import ClaimPolicy
 from .errors import ConfigurationError, InvalidToken, Reason, shown
-from .issuer import ANY_TENANT, DEFAULT_ROLE_CLAIMS, Issuer, claim_paths, fill_template, is_guid, string_set
+from .issuer import (
+    ANY_TENANT,
+    DEFAULT_ROLE_CLAIMS,
+    KEY_SOURCES,
+    TENANT,
+    Issuer,
+    accepted_urls,
+    claim_paths,
+    fill_template,
+    is_guid,
+    string_set,
+)
 from .issuer_resolver import IssuerResolver, ResolvedIssuers
 
 if TYPE_CHECKING:
@@ -56,7 +67,7 @@ class Trust:
         self._by_url = {
             url: trusted
             for one, trusted in zip(issuers, self._configured, strict=True)
-            for url in one.urls
+            for url in accepted_urls(one)
             if one.tenants != ANY_TENANT  # a template is no issuer that a token may name
         }
 
@@ -137,12 +148,21 @@ def filled_issuers(issuer: object, *, has_resolver: bool = False, **options: Any
             if name in options and (len(members) > 1 or getattr(one, name) is not None):
                 raise ConfigurationError(f"{name} belongs to one issuer: give it to Issuer({one.url!r}, ...) alone")
         one = replace(one, **{name: value for name, value in options.items() if getattr(one, name) is None})
-        for url in one.urls:
+        for url in accepted_urls(one):
             if url in known:
                 raise ConfigurationError(f"issuer {url!r} is configured twice; keep one")
             known.add(url)
-        filled += one.by_keys()
+        filled += _by_keys(one)
     return filled
+
+
+def _by_keys(issuer: Issuer) -> list[Issuer]:
+    """Return an issuer for each key set: a template without one for all tenants is one issuer a tenant."""
+    if TENANT not in issuer.url or any(getattr(issuer, name) is not None for name in KEY_SOURCES):
+        return [issuer]
+    return [
+        replace(issuer, url=fill_template(issuer.url, tenant), tenants=(tenant,)) for tenant in issuer.tenants or ()
+    ]
 
 
 def server_audiences(audience: object, issuers: Collection[Issuer]) -> frozenset[str]:
