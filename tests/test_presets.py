@@ -694,6 +694,7 @@ OVERAGE = {"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endp
         ({"groups": [], "hasgroups": True}, False),
         ({"_claim_names": {"other": "src1"}}, False),
         ({"_claim_names": "groups"}, False),
+        ({"_claim_names": 7}, False),
     ],
     ids=str,
 )

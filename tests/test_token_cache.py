@@ -12,6 +12,7 @@ from token_guard import (
     AccessToken,
     ConfigurationError,
     InvalidToken,
+    Issuer,
     KeyPolicy,
     Reason,
     ResourceServer,
@@ -88,6 +89,16 @@ def test_a_signature_is_checked_once(
     first, second = validate(server, raw), validate(server, raw)
     assert len(verifications) == 1
     assert (second.claims, second.scopes, second.permissions) == (first.claims, first.scopes, first.permissions)
+
+
+def test_a_token_of_any_tenant_is_recognised(issuer: LocalIssuer, clock: Clock, verifications: list[bytes]) -> None:
+    """The issuer of such a token is found by its tenant, the second time as well."""
+    tenant = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+    preset = Issuer("https://login.example/{tenantid}/", tenants="any", jwks=issuer.jwks())
+    server = ResourceServer(issuer=preset, audience="organize", clock=clock)
+    raw = issuer.token(issuer=f"https://login.example/{tenant}/", claims={"tid": tenant})
+    assert server.validate(raw).claims == server.validate(raw).claims
+    assert len(verifications) == 1
 
 
 def test_size_zero_switches_it_off(
