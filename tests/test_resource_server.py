@@ -797,6 +797,24 @@ def test_no_refusal_holds_the_token(wanted: Reason, caplog: pytest.LogCaptureFix
     assert not [segment for segment in secrets if segment in everything]
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["validate", "validate_async"])
+def test_a_traceback_has_no_token_among_its_locals(issuer: LocalIssuer, asynchronous: bool) -> None:
+    """SEC-03: error trackers send away the locals of all frames; ours keep their lines and forget the credentials."""
+    server = server_for(issuer)
+    refused = [issuer.expired(), issuer.tampered(issuer.token()), issuer.token() + "x", f"{issuer.token()} again"]
+    errors = []
+    while refused:
+        request = RequestView("GET", lambda: "https://api.example/", [("Authorization", f"Bearer {refused.pop()}")])
+        with pytest.raises(RequestRejected) as raised:
+            anyio.run(server.authenticate_async, request) if asynchronous else server.authenticate(request)
+        errors.append(raised.value)
+    traces = [
+        "".join(traceback.TracebackException.from_exception(each, capture_locals=True).format()) for each in errors
+    ]
+    assert all("in _extract" in trace or "in validate" in trace for trace in traces)
+    assert not [trace for trace in traces if "eyJ" in trace]  # as every token begins
+
+
 def test_an_accepted_token_is_nowhere_in_what_a_handler_gets(
     issuer: LocalIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from .access_token import AccessToken
@@ -15,7 +16,7 @@ from .algorithms import ALGORITHMS, Algorithm
 from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
 from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims, times_are_right
-from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable
+from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, TokenGuardError
 from .issuer import Issuer, Profile
 from .issuer_resolver import IssuerResolver, split_resolver
 from .jws import UnverifiedToken, read_unverified
@@ -125,22 +126,32 @@ class ResourceServer:
             InvalidToken: the token is not genuine, not current, or not meant for this API.
             TemporarilyUnavailable: the token could not be checked.
         """
-        known = self._recall(digest := self._token_cache.digest(raw_token))
-        if known is not None:
-            return known
-        judged = token, trusted, algorithm, _ = self._judge(raw_token)
-        keys = trusted.keys.ready(algorithm, token.header.kid) or trusted.keys.find(algorithm, token.header.kid)
-        return self._accept(digest, *judged, keys)
+        try:
+            known = self._recall(digest := self._token_cache.digest(raw_token))
+            if known is not None:
+                return known
+            judged = token, trusted, algorithm, _ = self._judge(raw_token)
+            keys = trusted.keys.ready(algorithm, token.header.kid) or trusted.keys.find(algorithm, token.header.kid)
+            return self._accept(digest, *judged, keys)
+        except TokenGuardError as error:
+            del raw_token  # error trackers send the locals of a traceback away
+            clear_frames(error.__traceback__)
+            raise
 
     async def validate_async(self, raw_token: str) -> AccessToken:
         """Do what `validate` does, without blocking the event loop while keys are fetched."""
-        known = self._recall(digest := self._token_cache.digest(raw_token))
-        if known is not None:
-            return known
-        judged = token, trusted, algorithm, _ = self._judge(raw_token)
-        keys = trusted.keys.ready(algorithm, token.header.kid)
-        keys = keys or await trusted.keys.find_async(algorithm, token.header.kid)
-        return self._accept(digest, *judged, keys)
+        try:
+            known = self._recall(digest := self._token_cache.digest(raw_token))
+            if known is not None:
+                return known
+            judged = token, trusted, algorithm, _ = self._judge(raw_token)
+            keys = trusted.keys.ready(algorithm, token.header.kid)
+            keys = keys or await trusted.keys.find_async(algorithm, token.header.kid)
+            return self._accept(digest, *judged, keys)
+        except TokenGuardError as error:
+            del raw_token
+            clear_frames(error.__traceback__)
+            raise
 
     def authenticate(self, request: RequestView) -> AccessToken:
         """Return the access token of a whole request.
@@ -150,11 +161,11 @@ class ResourceServer:
             InvalidRequest: an Authorization header that cannot be read.
             InvalidToken, TemporarilyUnavailable: as `validate`.
         """
-        return self.validate(bearer_token(request.headers))
+        return self.validate(_extract(request))
 
     async def authenticate_async(self, request: RequestView) -> AccessToken:
         """Do what `authenticate` does, without blocking the event loop while keys are fetched."""
-        return await self.validate_async(bearer_token(request.headers))
+        return await self.validate_async(_extract(request))
 
     def check_own(self, token: AccessToken) -> None:
         """Check that `token` was issued by one of our issuers for this API. For a token that some guard has validated.
@@ -334,6 +345,14 @@ class ResourceServer:
             raise ConfigurationError(report)
         if any(health.state not in ("fresh", "stale") or not unless_held for health in failed):
             raise TemporarilyUnavailable(detail=report)
+
+
+def _extract(request: RequestView) -> str:
+    try:
+        return bearer_token(request.headers)
+    except TokenGuardError as error:
+        clear_frames(error.__traceback__)  # where it stood are the credentials
+        raise
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
