@@ -1,13 +1,15 @@
-"""Rules for every test: where `CI` is set, a skipped test is a failed one, so that green cannot hide a hole."""
+"""Rules for every test: none shows a token, and where `CI` is set, a skipped test is a failed one."""
 
 import os
 from collections.abc import Generator
 
 import pytest
 
+from tests.token_leaks import TokenLeaks
+
 
 class SkipsAreFailures:
-    """A pytest plug-in that turns each skip, of a test or of a whole file, into a failure that says why it skipped."""
+    """Turns each skip, of a test or of a whole file, into a failure that says why it skipped: green hides no hole."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -33,5 +35,6 @@ def fail(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(TokenLeaks())
     if os.environ.get("CI"):
         config.pluginmanager.register(SkipsAreFailures())
