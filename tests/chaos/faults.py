@@ -1,0 +1,102 @@
+"""Each fault of an issuer, met by a resource server that holds keys and by one that does not: what it tells whom.
+
+A row of the table has an issuer, a resource server and a clock of its own, so that all can be played side by side.
+"""
+
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import product
+
+from tests.chaos.faulty_issuer import FAULTS, NO_FAULT, FaultyIssuer
+from tests.chaos.load import ACCEPTED, GOOD, KINDS, UNKNOWN_KEY, Outcome, Record, of_resource_server, show_each
+from token_guard import KeyPolicy, ResourceServer
+
+POLICY = KeyPolicy()
+SHORTEST_RETRY = 0.5  # seconds that nobody asks the issuer again after a failure
+LONGEST_RETRY = 30.0  # seconds after which it is asked again
+
+ROWS = tuple(product(FAULTS, ("cold", "held")))  # hold no keys as the fault begins, or those of before
+
+Told = dict[str, set[Outcome]]
+
+
+class Clock:
+    """A monotonic clock that goes on only when it is told to, so that no slow machine changes what happens."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Row:
+    """What tokens of each kind were told during the fault, once more a moment later, and after it.
+
+    `flights` are the visits that the issuer saw during the fault, `elsewhere` those where its redirects point.
+    """
+
+    during: Told
+    again: Told
+    after: Told
+    flights: int
+    elsewhere: int
+    state: str
+    record: Record
+
+
+def play(name: str, keys: str) -> Row:
+    """Meet the fault, with the keys as it begins, and see it end."""
+    clock = Clock()
+    with FaultyIssuer(tls=True) as faulty:
+        organizer = ResourceServer(
+            issuer=faulty.issuer.url, audience="organize", transport=faulty.transport(), monotonic=clock, keys=POLICY
+        )
+        with closing(organizer):
+            door = of_resource_server(organizer)
+            if keys == "held":
+                organizer.warm_up()
+                clock.now += POLICY.time_to_live - SHORTEST_RETRY / 2  # a refresh is due, which nobody waits for
+            before, faulty.fault = faulty.flights, FAULTS[name]
+            during = show_each(door, faulty.issuer)
+            clock.now += SHORTEST_RETRY / 2  # the keys that were held are stale now
+            again = show_each(door, faulty.issuer, kinds=[GOOD])
+            flights, faulty.fault = faulty.flights - before, NO_FAULT
+            clock.now += LONGEST_RETRY
+            after = show_each(door, faulty.issuer)
+            [health] = organizer.health()
+        elsewhere = len(faulty.elsewhere)
+    told = during.outcomes(), again.outcomes(), after.outcomes()
+    during += again
+    during += after
+    return Row(*told, flights, elsewhere, health.state, during)
+
+
+def expected(name: str, keys: str) -> Told:
+    """What each kind is told during the fault: its own, unless only a key that cannot be had would tell."""
+    missing = {"cold": [kind for kind in KINDS if KINDS[kind].by_keys], "held": [UNKNOWN_KEY]}[keys]
+    unavailable = FAULTS[name].cold
+    return {
+        kind: {own} if unavailable is None or kind not in missing else {Outcome(503, unavailable)}
+        for kind, own in OWN.items()
+    }
+
+
+OWN = {kind: ACCEPTED if row.reason is None else Outcome(401, row.reason) for kind, row in KINDS.items()}
+
+
+def problems(name: str, keys: str, row: Row) -> list[str]:
+    """Say what a row has that the table does not want."""
+    fault, during = FAULTS[name], expected(name, keys)
+    unseen = fault.certificate_expired or fault.name_unknown
+    checks = {
+        "during the fault": row.during == during,
+        "a moment later": row.again == {GOOD: during[GOOD]},
+        "after it": row.after == {kind: {own} for kind, own in OWN.items()},
+        # Where keys arrive, the unknown key may ask for them once more.
+        "flights": row.flights in ({1, 2} if fault.cold is None else {0} if unseen else {1}),
+        "where the redirect points": row.elsewhere == 0,
+        "health": row.state == "fresh",
+    }
+    return [f"{name}, {keys}: {check}: {row}" for check, right in checks.items() if not right]
