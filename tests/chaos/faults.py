@@ -3,10 +3,12 @@
 A row of the table has an issuer, a resource server and a clock of its own, so that all can be played side by side.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
 
+from tests.chaos.clock import ManualClock
 from tests.chaos.faulty_issuer import FAULTS, NO_FAULT, FaultyIssuer
 from tests.chaos.load import ACCEPTED, GOOD, KINDS, UNKNOWN_KEY, Outcome, Record, of_resource_server, show_each
 from token_guard import KeyPolicy, ResourceServer
@@ -15,19 +17,11 @@ POLICY = KeyPolicy()
 SHORTEST_RETRY = 0.5  # seconds that nobody asks the issuer again after a failure
 LONGEST_RETRY = 30.0  # seconds after which it is asked again
 
+AT_ONCE = 12
+
 ROWS = tuple(product(FAULTS, ("cold", "held")))  # hold no keys as the fault begins, or those of before
 
 Told = dict[str, set[Outcome]]
-
-
-class Clock:
-    """A monotonic clock that goes on only when it is told to, so that no slow machine changes what happens."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class Row:
 
 def play(name: str, keys: str) -> Row:
     """Meet the fault, with the keys as it begins, and see it end."""
-    clock = Clock()
+    clock = ManualClock()
     with FaultyIssuer(tls=True) as faulty:
         organizer = ResourceServer(
             issuer=faulty.issuer.url, audience="organize", transport=faulty.transport(), monotonic=clock, keys=POLICY
@@ -57,13 +51,13 @@ def play(name: str, keys: str) -> Row:
             door = of_resource_server(organizer)
             if keys == "held":
                 organizer.warm_up()
-                clock.now += POLICY.time_to_live - SHORTEST_RETRY / 2  # a refresh is due, which nobody waits for
+                clock.advance(POLICY.time_to_live - SHORTEST_RETRY / 2)  # a refresh is due, which nobody waits for
             before, faulty.fault = faulty.flights, FAULTS[name]
             during = show_each(door, faulty.issuer)
-            clock.now += SHORTEST_RETRY / 2  # the keys that were held are stale now
+            clock.advance(SHORTEST_RETRY / 2)  # the keys that were held are stale now
             again = show_each(door, faulty.issuer, kinds=[GOOD])
             flights, faulty.fault = faulty.flights - before, NO_FAULT
-            clock.now += LONGEST_RETRY
+            clock.advance(LONGEST_RETRY)
             after = show_each(door, faulty.issuer)
             [health] = organizer.health()
         elsewhere = len(faulty.elsewhere)
@@ -71,6 +65,12 @@ def play(name: str, keys: str) -> Row:
     during += again
     during += after
     return Row(*told, flights, elsewhere, health.state, during)
+
+
+def play_all() -> dict[tuple[str, str], Row]:
+    """Play the whole table, several rows side by side: in those that hang nothing happens for ten seconds."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(ROWS, pool.map(lambda row: play(*row), ROWS), strict=True))
 
 
 def expected(name: str, keys: str) -> Told:

@@ -4,7 +4,7 @@ It publishes what a `LocalIssuer` publishes, by hand, so that no server library 
 nothing about who asks.
 """
 
-import datetime
+import datetime as dt
 import gzip
 import json
 import socket
@@ -32,6 +32,7 @@ SLOW = 1.0  # seconds before an answer that comes in time
 DRIP = 0.2  # seconds between the drops of one that does not
 TWO_HOURS = 7_200
 MEBIBYTE = 1024 * 1024
+GZIP_BOMB = gzip.compress(bytes(80 * MEBIBYTE))
 
 
 @dataclass(frozen=True)
@@ -164,22 +165,18 @@ FAULTS = {
     "clock two hours behind": Fault(dated(-TWO_HOURS), cold=None),
 }
 
-GZIP_BOMB = gzip.compress(bytes(80 * MEBIBYTE))
-
 AUTHORITY = trustme.CA()
 
 
-def server_side(**validity: datetime.datetime) -> ssl.SSLContext:
+def server_side(not_after: dt.datetime | None = None) -> ssl.SSLContext:
+    """What a server needs to speak TLS as localhost."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert("localhost", **validity).configure_cert(context)
+    AUTHORITY.issue_cert("localhost", not_after=not_after).configure_cert(context)
     return context
 
 
 CERTIFICATE = server_side()
-EXPIRED_CERTIFICATE = server_side(
-    not_before=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC),
-    not_after=datetime.datetime(2020, 2, 1, tzinfo=datetime.UTC),
-)
+EXPIRED_CERTIFICATE = server_side(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
 
 
 class FaultyIssuer:

@@ -136,9 +136,7 @@ class Record:
     def count(self, kind: str, door: str | None = None) -> int:
         """How many tokens of this kind were answered."""
         with self._lock:
-            return sum(
-                number for (at, told, _), number in self.told.items() if told == kind and at == (door or at)
-            )
+            return sum(number for (at, told, _), number in self.told.items() if told == kind and at == (door or at))
 
     def outcomes(self) -> dict[str, set[Outcome]]:
         """What each kind of token was told, by any door."""
@@ -256,9 +254,7 @@ async def _stream_async(
             break
 
 
-async def _streams_async(
-    doors: Mapping[str, Door], issuer: LocalIssuer, record: Record, over: threading.Event
-) -> None:
+async def _streams_async(doors: Mapping[str, Door], issuer: LocalIssuer, record: Record, over: threading.Event) -> None:
     streams = (
         _stream_async(door, name, issuer, kinds, record, over)
         for name, door in doors.items()
