@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -193,6 +195,14 @@ async def test_a_cancelled_waiter_strands_nobody(anyio_backend: str) -> None:
         assert not flight.cancelled()
         flight.set_result(None)
     assert arrived == ["follower"]
+
+
+def test_asyncio_waits_while_another_thread_imports_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JWK-17: the first flight imports httpx, which imports trio, and those who wait meanwhile see a part of it."""
+    monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))
+    flight = running_flight()
+    flight.set_result(None)
+    asyncio.run(wait_async(flight))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

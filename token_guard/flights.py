@@ -137,13 +137,14 @@ def wait(flight: "Future[Outcome]", patience: float = PATIENCE) -> Outcome:
 async def wait_async(flight: "Future[Outcome]", patience: float = PATIENCE) -> Outcome:
     """Do what `wait` does without blocking the loop: asyncio's, or trio's where trio runs it."""
     trio = sys.modules.get("trio")
-    if trio is None or not trio.lowlevel.in_trio_run():
+    lowlevel = getattr(trio, "lowlevel", None)  # missing while another thread imports trio: httpx does, where it is
+    if trio is None or lowlevel is None or not lowlevel.in_trio_run():
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await asyncio.wait([asyncio.wrap_future(flight)])
                 return _outcome(flight)
         raise _stuck()
-    landed, token = trio.Event(), trio.lowlevel.current_trio_token()
+    landed, token = trio.Event(), lowlevel.current_trio_token()
 
     def land(_: object) -> None:
         with suppress(trio.RunFinishedError):  # the waiter gave up, and its loop has ended
