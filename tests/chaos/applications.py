@@ -21,16 +21,11 @@ COOLDOWN = 1.0
 
 THREADS = 16  # of a WSGI server
 
-# Processes are forked from one that has imported all this: an application that starts anew takes no time to speak of.
+# Processes are forked from one that has imported the frameworks, so that they start at once. What a resource server
+# imports with its first fetch is not among them: a cold one has to do that under load.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    [
-        "httpx",
-        "jwt.algorithms",
-        "uvicorn",
-        "waitress.server",
-        *(f"tests.adapters.applications.in_{name}" for name in ("flask", "django", "starlette")),
-    ]
+    [f"tests.adapters.applications.in_{name}" for name in ("flask", "django", "starlette")]
 )
 
 

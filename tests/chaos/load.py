@@ -20,7 +20,7 @@ from token_guard import Reason, RequestRejected, ResourceServer, TemporarilyUnav
 from token_guard.testing import LocalIssuer
 
 PATIENCE = 60  # seconds: only a load that is stuck takes longer to answer or to end
-PAUSE = 0.01  # seconds between two tokens of one stream
+PAUSE = 0.02  # seconds between two tokens of one stream
 
 
 class Outcome(NamedTuple):
@@ -111,6 +111,8 @@ def of_application(url: str) -> Iterator[Door]:
             answer = client.get("/contacts", headers={"Authorization": f"Bearer {token}"})
             if answer.status_code == 200:
                 return ACCEPTED
+            if answer.headers.get("Content-Type") != "application/json":
+                return Outcome(answer.status_code, f"no refusal of ours: {answer.text[:60]!r}")
             reason = answer.json()["reason"]
             challenged, told_when = "WWW-Authenticate" in answer.headers, "Retry-After" in answer.headers
             if (challenged, told_when) != (answer.status_code == 401, answer.status_code == 503):
