@@ -383,7 +383,7 @@ MEMBERS = {
 @given(st.sampled_from([200, 200, 400, 401]), st.fixed_dictionaries({}, optional=MEMBERS) | JSON_VALUES)
 @settings(max_examples=200, deadline=None)
 def test_any_answer_is_a_bearer_token_or_a_refusal(status: int, document: Any) -> None:
-    """CLI-03, CLI-04, XCHG-05: what is granted can stand in a header, ends some day, and is not the token that was sent."""
+    """CLI-03, CLI-04, XCHG-05: a granted token can stand in a header, ends some day, and is not the one sent."""
     if isinstance(document, dict):
         document = {**(GOOD if status == 200 else {}), **document}
     for form in (FOR_ITSELF, FOR_THE_USER):
