@@ -1,4 +1,4 @@
-"""The README keeps its word: its code runs as pasted, and its tables hold what the code holds."""
+"""README and SECURITY keep their word: code runs as pasted, and tables hold what the code and the tests hold."""
 
 import re
 import subprocess
@@ -82,3 +82,13 @@ def test_every_reason_is_explained() -> None:
     """The table of reasons and the enumeration hold the same words."""
     table = README.split("| Reason |")[1].split("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [str(reason) for reason in Reason]
+
+
+def test_every_defence_is_shown_by_a_test() -> None:
+    """Each row of the threat model names tests, and all of them exist."""
+    table = (ROOT / "SECURITY.md").read_text().split("| Threat |")[1].split("\n\n")[0]
+    rows = [re.findall(r"`(test_\w+)`", row) for row in table.splitlines()[2:]]
+    assert len(rows) > 20
+    assert all(rows)
+    source = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert {name for row in rows for name in row if f"def {name}(" not in source} == set()

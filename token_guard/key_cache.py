@@ -14,6 +14,7 @@ from .issuer import string_set
 from .jwk import VerificationKey
 from .key_set import KeySet, generations
 from .key_store import KeyStore
+from .settings import seconds
 
 MIN_LIFETIME = 60.0  # our own lower bound on an issuer's max-age, seconds: it must not make us fetch on every request
 REFRESH_AHEAD = 0.8  # a refresh is wanted from this part of the lifetime on, at a random moment of what remains
@@ -57,8 +58,8 @@ class KeyPolicy:
                 raise ConfigurationError("KeyPolicy: pinned_thumbprints are for what a store holds; give store= too")
             object.__setattr__(self, "pinned_thumbprints", pins)
         for name, least in (("time_to_live", 1), ("stale_limit", 0), ("unknown_key_cooldown", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < float("inf"):
+            value = seconds(f"KeyPolicy: {name}", getattr(self, name))
+            if value < least:
                 raise ConfigurationError(f"KeyPolicy: {name} must be at least {least} seconds, not {value!r}")
 
 
