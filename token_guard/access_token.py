@@ -151,7 +151,10 @@ class AccessToken:
 
     @property
     def is_client(self) -> bool:
-        """Whether the token is a client's own, not a user's (RFC 9068 5)."""
+        """Whether the token is a client's own, not a user's (RFC 9068 5).
+
+        Some issuers tell it by a user's name alone: refuse by it, and do not grant by it.
+        """
         claims, subject, client_id = self._claims, self.subject, self.client_id
         return (
             subject is None

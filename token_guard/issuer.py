@@ -174,9 +174,7 @@ class Issuer:
             ConfigurationError: as `Issuer`.
         """
         if not _name("user_pool_id", user_pool_id).startswith(f"{_name('region', region)}_"):
-            raise ConfigurationError(
-                f"user_pool_id {user_pool_id!r} is not of region {region!r}: it begins with another"
-            )
+            raise ConfigurationError(f"user_pool_id {user_pool_id!r} is not of region {region!r}")
         options.setdefault("role_claims", ("cognito:groups",))
         url = f"https://cognito-idp.{region}.amazonaws.com/{user_pool_id}"
         return cls(url, client_ids=client_ids, **options)
@@ -206,23 +204,24 @@ class Issuer:
             raise ConfigurationError("entra() needs tenant_id, or tenants: a collection of ids or 'any'; not both")
         if version not in (1, 2):
             raise ConfigurationError(f"version must be 1 or 2, that of the access tokens, not {version!r}")
-        if tenants is not None and tenants != ANY_TENANT:
+        tenant, place = TENANT, "common"
+        if tenant_id is not None:
+            tenant = place = _guid("tenant_id", tenant_id)
+            tenants = (tenant,)
+        elif tenants != ANY_TENANT:
             tenants = tuple(_guid("tenants", one) for one in string_set("tenants", tenants))
-        tenant = TENANT if tenant_id is None else _guid("tenant_id", tenant_id)
-        accepted: Collection[str] | None = (tenant,) if tenants is None else tenants
-        place = "common" if tenant_id is None else tenant
         if policy is not None:
             if tenant_id is None or version != 2:
                 raise ConfigurationError("policy is for Azure AD B2C: it goes with tenant_id, and not with version=1")
             issuer, place = f"https://{host}/{tenant}/v2.0/", f"{place}/{_name('policy', policy)}/v2.0"
-            accepted = None  # the tokens of B2C have no tid
+            tenants = None  # the tokens of B2C have no tid
         elif version == 1:
             issuer = f"https://{_VERSION_1_HOSTS.get(host, 'sts.windows.net')}/{tenant}/"
         else:
             issuer, place = f"https://{host}/{tenant}/v2.0", f"{place}/v2.0"
         if options.keys().isdisjoint(KEY_SOURCES):
             options["metadata_url"] = f"https://{host}/{place}/.well-known/openid-configuration"
-        return cls(issuer, tenants=accepted, **options)
+        return cls(issuer, tenants=tenants, **options)
 
     @property
     def has_given_keys(self) -> bool:
