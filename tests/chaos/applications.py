@@ -5,7 +5,9 @@ Knows nothing about faults and load.
 
 import logging
 import multiprocessing
+import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -80,10 +82,19 @@ SERVE = {"flask": serve_flask, "django": serve_django, "starlette": serve_starle
 
 def serve(name: str, settings: Settings, log: Path, told: Connection) -> None:
     """Serve one application on a free port, tell its address, and go on until the process is ended."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     logging.basicConfig(filename=log, level=logging.INFO)
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     told.send(f"http://127.0.0.1:{listener.getsockname()[1]}")
     SERVE[name](settings.resource_server(), listener)
+
+
+def end_with_parent() -> None:
+    """A test that is killed leaves no application behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

@@ -126,25 +126,36 @@ def dated(offset: float) -> Callable[[Visit], None]:
 class Fault(NamedTuple):
     """What is wrong with an issuer, and what a resource server without keys says meanwhile.
 
-    `cold` is the reason of its 503s, None where the keys arrive all the same.
+    `cold` is the reason of its 503s, None where the keys arrive all the same. Whoever has visited the issuer before
+    needs no metadata, and gets keys where those alone are wrong.
     """
 
     answer: Callable[[Visit], None] = right
     cold: Reason | None = Reason.KEYS_UNAVAILABLE
     certificate_expired: bool = False
     name_unknown: bool = False
+    metadata_alone: bool = False
+
+
+def in_keys_alone(fault: Fault) -> Fault:
+    return fault._replace(answer=lambda visit: fault.answer(visit) if visit.path == KEYS else right(visit))
+
+
+def in_metadata_alone(fault: Fault) -> Fault:
+    return fault._replace(
+        answer=lambda visit: right(visit) if visit.path == KEYS else fault.answer(visit), metadata_alone=True
+    )
 
 
 NO_FAULT = Fault(cold=None)
 
-FAULTS = {
-    "slow": Fault(slow, cold=None),
+# Wrong answers, whatever is asked for. None brings keys.
+WRONG_ANSWERS = {
     "hanging": Fault(hanging),
     "dripping headers": Fault(dripping_headers),
     "dripping body": Fault(dripping_body),
     "connection reset": Fault(reset),
     "no answer at all": Fault(lambda _: None),
-    "500": Fault(lambda visit: visit.send(b"", status=500)),
     "429": Fault(lambda visit: visit.send(b"", {"Retry-After": "20"}, status=429)),
     "404": Fault(lambda visit: visit.send(b"", status=404)),
     "HTML": Fault(lambda visit: visit.send(b"<html><body>We are back soon", {"Content-Type": "text/html"})),
@@ -153,16 +164,24 @@ FAULTS = {
     "80 MB": Fault(endless),
     "gzip bomb": Fault(lambda visit: visit.send(GZIP_BOMB, {"Content-Encoding": "gzip"})),
     "redirect elsewhere": Fault(redirect),
+    "500": Fault(lambda visit: visit.send(b"", status=500)),
+}
+
+FAULTS = {
+    **WRONG_ANSWERS,
+    "slow": Fault(slow, cold=None),
+    "empty key set": Fault(lambda visit: visit.send_json(KEYS, {"keys": []})),
+    "duplicate key ids": Fault(duplicate_key_ids, cold=None),
     "wrong issuer": Fault(
         lambda visit: visit.send_json(METADATA, visit.document | {"issuer": "https://elsewhere.example/"}),
         cold=Reason.ISSUER_MISCONFIGURED,
     ),
-    "empty key set": Fault(lambda visit: visit.send_json(KEYS, {"keys": []})),
-    "duplicate key ids": Fault(duplicate_key_ids, cold=None),
     "expired certificate": Fault(certificate_expired=True),
     "DNS failure": Fault(name_unknown=True),
     "clock two hours ahead": Fault(dated(TWO_HOURS), cold=None),
     "clock two hours behind": Fault(dated(-TWO_HOURS), cold=None),
+    **{f"{name}, keys alone": in_keys_alone(fault) for name, fault in WRONG_ANSWERS.items()},
+    **{f"{name}, metadata alone": in_metadata_alone(fault) for name, fault in WRONG_ANSWERS.items()},
 }
 
 AUTHORITY = trustme.CA()

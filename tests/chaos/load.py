@@ -31,6 +31,7 @@ class Outcome(NamedTuple):
 
 
 ACCEPTED = Outcome(200, "accepted")
+STUCK = Outcome(0, "no answer")
 
 
 class Kind(NamedTuple):
@@ -135,11 +136,6 @@ class Record:
             self.told[door, kind, outcome] += 1
             self.seconds[door].append(seconds)
 
-    def count(self, kind: str, door: str | None = None) -> int:
-        """How many tokens of this kind were answered."""
-        with self._lock:
-            return sum(number for (at, told, _), number in self.told.items() if told == kind and at == (door or at))
-
     def outcomes(self) -> dict[str, set[Outcome]]:
         """What each kind of token was told, by any door."""
         told: dict[str, set[Outcome]] = defaultdict(set)
@@ -168,28 +164,30 @@ class Record:
 
 
 def show_each(
-    door: Door, issuer: LocalIssuer, *, kinds: Iterable[str] = KINDS, times: int = 2, name: str = ""
+    door: Door, issuer: LocalIssuer, *, name: str, kinds: Iterable[str] = KINDS, threads: int = 2, tasks: int = 2
 ) -> Record:
-    """Show tokens of each kind at once: `times` from threads, and as many from tasks where the door knows tasks."""
+    """Show so many tokens of each kind, all at once; from tasks only where the door has a way for them."""
     record = Record()
-    tokens = [(kind, KINDS[kind].mint(issuer)) for kind in kinds for _ in range(times)]
-    threads = [
-        threading.Thread(target=_show, args=(door, name, kind, token, record), daemon=True) for kind, token in tokens
-    ]
-    for thread in threads:
+    by_thread, by_task = (
+        [(kind, KINDS[kind].mint(issuer)) for kind in kinds for _ in range(number)] for number in (threads, tasks)
+    )
+    crowd = [threading.Thread(target=_show, args=(door, name, *token, record), daemon=True) for token in by_thread]
+    for thread in crowd:
         thread.start()
     if door.show_async is not None:
-        asyncio.run(_show_all_async(door, name, [(kind, KINDS[kind].mint(issuer)) for kind, _ in tokens], record))
-    for thread in threads:
+        asyncio.run(_show_all_async(door, name, by_task, record))
+    for thread in crowd:
         thread.join(PATIENCE)
+        if thread.is_alive():
+            record.add(name, GOOD, STUCK, PATIENCE)
     return record
 
 
 @contextmanager
 def load(doors: Mapping[str, Door], issuer: LocalIssuer) -> Iterator[Record]:
-    """Show tokens to every door, on several streams each, until the block ends. Each token is shown twice.
+    """Show tokens of every kind to every door, on several streams each, until the block ends.
 
-    The second time it may be remembered.
+    Each token is shown twice: the second time it may be remembered.
     """
     record, over = Record(), threading.Event()
     threads = [
@@ -206,8 +204,8 @@ def load(doors: Mapping[str, Door], issuer: LocalIssuer) -> Iterator[Record]:
         over.set()
         for thread in (*threads, tasks):
             thread.join(PATIENCE)
-    if any(thread.is_alive() for thread in (*threads, tasks)):
-        record.add("load", GOOD, Outcome(0, "a stream is stuck"), PATIENCE)
+            if thread.is_alive():
+                record.add("load", GOOD, STUCK, PATIENCE)
 
 
 def _show(door: Door, name: str, kind: str, token: str, record: Record) -> None:
@@ -236,23 +234,23 @@ async def _show_all_async(door: Door, name: str, tokens: Iterable[tuple[str, str
 def _stream(
     door: Door, name: str, issuer: LocalIssuer, kinds: tuple[str, ...], record: Record, over: threading.Event
 ) -> None:
-    for kind in cycle(kinds):
+    for number, kind in enumerate(cycle(kinds), 1):
         token = KINDS[kind].mint(issuer)
         for _ in range(2):
             _show(door, name, kind, token, record)
-        if over.wait(PAUSE):
+        if over.wait(PAUSE) and number >= len(kinds):
             break
 
 
 async def _stream_async(
     door: Door, name: str, issuer: LocalIssuer, kinds: tuple[str, ...], record: Record, over: threading.Event
 ) -> None:
-    for kind in cycle(kinds):
+    for number, kind in enumerate(cycle(kinds), 1):
         token = KINDS[kind].mint(issuer)
         for _ in range(2):
             await _show_async(door, name, kind, token, record)
         await asyncio.sleep(PAUSE)
-        if over.is_set():
+        if over.is_set() and number >= len(kinds):
             break
 
 

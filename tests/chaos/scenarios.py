@@ -4,7 +4,6 @@ Each plays rounds for some seconds, at least one, and reports what was told and 
 play them for a moment, scripts/chaos for as long as it is told. Latencies are recorded and judged by nobody.
 """
 
-import asyncio
 import gc
 import json
 import secrets
@@ -23,11 +22,12 @@ from typing import Any
 from tests.chaos import faults
 from tests.chaos.applications import COOLDOWN, Settings, running
 from tests.chaos.clock import ManualClock
-from tests.chaos.faulty_issuer import FAULTS, KEYS, METADATA, NO_FAULT, FaultyIssuer
+from tests.chaos.faulty_issuer import FAULTS, KEYS, METADATA, NO_FAULT, WRONG_ANSWERS, FaultyIssuer
 from tests.chaos.load import (
     ACCEPTED,
     GOOD,
     PATIENCE,
+    STUCK,
     UNKNOWN_KEY,
     Door,
     Outcome,
@@ -56,14 +56,8 @@ IN_PROCESS = "in process"
 REFUSED_UNKNOWN = Outcome(401, Reason.UNKNOWN_KEY)
 UNAVAILABLE = Outcome(503, Reason.KEYS_UNAVAILABLE)
 
-# Faults by which no keys arrive, and for which an issuer needs no TLS.
-DOWN = {
-    name: fault
-    for name, fault in FAULTS.items()
-    if fault.cold is not None and not fault.certificate_expired and not fault.name_unknown
-}
-
-OUTAGES = [fault for fault in reversed(DOWN.values()) if fault.cold is Reason.KEYS_UNAVAILABLE]
+# In every way in which an issuer without TLS can bring no keys.
+DOWN = [*WRONG_ANSWERS.values(), FAULTS["empty key set"], FAULTS["wrong issuer"]]
 
 
 @dataclass
@@ -146,7 +140,7 @@ def outage(seconds: float, folder: Path) -> Report:
         for _ in rounds(seconds):
             with load(doors, faulty.issuer) as record:
                 for step in range(STEPS):
-                    faulty.fault = list(DOWN.values())[step * len(DOWN) // STEPS]
+                    faulty.fault = DOWN[step * len(DOWN) // STEPS]
                     clock.advance(OUTAGE / STEPS)
                     time.sleep(STEP)
             report.take(record, unavailable={UNKNOWN_KEY})
@@ -229,26 +223,13 @@ def stampede(seconds: float, folder: Path) -> Report:
     """Thousands come at once while no keys are held: all are served by one fetch."""
     report = Report()
 
-    async def tasks(door: Door, tokens: list[str]) -> list[Outcome]:
-        assert door.show_async is not None
-        return await asyncio.gather(*(door.show_async(tokens[number % len(tokens)]) for number in range(TASKS)))
-
-    def threads(door: Door, tokens: list[str]) -> list[Outcome]:
-        newcomers = [Newcomer(door, tokens[number % len(tokens)]) for number in range(THREADS)]
-        return [newcomer.told() for newcomer in newcomers]
-
-    ways: tuple[tuple[int, Callable[[Door, list[str]], list[Outcome]]], ...] = (
-        (TASKS, lambda door, tokens: asyncio.run(tasks(door, tokens))),
-        (THREADS, threads),
-    )
     for _ in rounds(seconds):
-        for number, way in ways:
+        for crowd in ({"tasks": TASKS, "threads": 0}, {"tasks": 0, "threads": THREADS}):
             with FaultyIssuer() as faulty, closing(Settings(faulty.issuer.url).resource_server()) as organizer:
                 faulty.fault = FAULTS["slow"]
-                told = way(of_resource_server(organizer), [faulty.issuer.token() for _ in range(100)])
-            report.count("requests", number)
-            report.demand(told == [ACCEPTED] * number, f"{number} at once were told {set(told)}")
-            report.demand(faulty.visits == [METADATA, KEYS], f"{number} at once caused the visits {faulty.visits}")
+                door = of_resource_server(organizer)
+                report.take(show_each(door, faulty.issuer, name=IN_PROCESS, kinds=[GOOD], **crowd))
+            report.demand(faulty.visits == [METADATA, KEYS], f"{crowd} caused the visits {faulty.visits}")
     return report
 
 
@@ -286,7 +267,7 @@ def restart(seconds: float, folder: Path) -> Report:
         with opened(folder, settings) as doors:
             greet(report, doors, faulty.issuer)
             wait_until(lambda: any(store.glob("*.json")))
-        for _, fault in zip(rounds(seconds), cycle(OUTAGES), strict=False):
+        for _, fault in zip(rounds(seconds), cycle(reversed(WRONG_ANSWERS.values())), strict=False):
             faulty.fault = fault
             with opened(folder, settings) as doors:
                 with load(doors, faulty.issuer) as record:
@@ -367,7 +348,7 @@ class Newcomer(threading.Thread):
     def __init__(self, door: Door, token: str) -> None:
         super().__init__(daemon=True)
         self._door, self._token = door, token
-        self._told = Outcome(0, "no answer")
+        self._told = STUCK
         self.start()
 
     def run(self) -> None:
