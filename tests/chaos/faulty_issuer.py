@@ -157,6 +157,7 @@ WRONG_ANSWERS = {
     "connection reset": Fault(reset),
     "no answer at all": Fault(lambda _: None),
     "429": Fault(lambda visit: visit.send(b"", {"Retry-After": "20"}, status=429)),
+    "304": Fault(lambda visit: visit.send(b"", status=304)),
     "404": Fault(lambda visit: visit.send(b"", status=404)),
     "HTML": Fault(lambda visit: visit.send(b"<html><body>We are back soon", {"Content-Type": "text/html"})),
     "truncated JSON": Fault(lambda visit: visit.send(visit.right.content[:-2])),
@@ -176,13 +177,21 @@ FAULTS = {
         lambda visit: visit.send_json(METADATA, visit.document | {"issuer": "https://elsewhere.example/"}),
         cold=Reason.ISSUER_MISCONFIGURED,
     ),
+    "JSON of something else": Fault(
+        lambda visit: visit.send(b'{"status": "maintenance"}'), cold=Reason.ISSUER_MISCONFIGURED
+    ),
     "expired certificate": Fault(certificate_expired=True),
     "DNS failure": Fault(name_unknown=True),
     "clock two hours ahead": Fault(dated(TWO_HOURS), cold=None),
     "clock two hours behind": Fault(dated(-TWO_HOURS), cold=None),
+}
+
+FAULTS_OF_ONE_DOCUMENT = {
     **{f"{name}, keys alone": in_keys_alone(fault) for name, fault in WRONG_ANSWERS.items()},
     **{f"{name}, metadata alone": in_metadata_alone(fault) for name, fault in WRONG_ANSWERS.items()},
 }
+
+EVERY_FAULT = FAULTS | FAULTS_OF_ONE_DOCUMENT
 
 AUTHORITY = trustme.CA()
 
@@ -287,7 +296,7 @@ class _Transport(httpx.AsyncHTTPTransport):
     """Trusts the certificate authority of the tests, and asks for a name that nobody has while that is the fault."""
 
     def __init__(self, faulty: FaultyIssuer) -> None:
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         AUTHORITY.configure_trust(context)
         super().__init__(verify=context, limits=httpx.Limits(max_keepalive_connections=0))
         self._faulty = faulty

@@ -16,10 +16,13 @@ from typing import NamedTuple
 
 import httpx
 
+from tests.chaos.clock import ManualClock
 from token_guard import Reason, RequestRejected, ResourceServer, TemporarilyUnavailable
 from token_guard.testing import LocalIssuer
 
 PATIENCE = 60  # seconds: only a load that is stuck takes longer to answer or to end
+LONGEST_RETRY = 30.0  # seconds after which an issuer that was down is asked again
+MOST_DIFFERENT = 100  # tokens of one kind that a crowd shows
 PAUSE = 0.02  # seconds between two tokens of one stream
 
 
@@ -31,6 +34,7 @@ class Outcome(NamedTuple):
 
 
 ACCEPTED = Outcome(200, "accepted")
+REFUSED_UNKNOWN = Outcome(401, Reason.UNKNOWN_KEY)
 STUCK = Outcome(0, "no answer")
 
 
@@ -164,14 +168,12 @@ class Record:
 
 
 def show_each(
-    door: Door, issuer: LocalIssuer, *, name: str, kinds: Iterable[str] = KINDS, threads: int = 2, tasks: int = 2
+    door: Door, issuer: LocalIssuer, *, name: str, kinds: Iterable[str] = KINDS, threads: int = 1, tasks: int = 1
 ) -> Record:
     """Show so many tokens of each kind, all at once; from tasks only where the door has a way for them."""
     record = Record()
-    by_thread, by_task = (
-        [(kind, KINDS[kind].mint(issuer)) for kind in kinds for _ in range(number)] for number in (threads, tasks)
-    )
-    crowd = [threading.Thread(target=_show, args=(door, name, *token, record), daemon=True) for token in by_thread]
+    by_thread, by_task = ([*_tokens(issuer, kinds, number)] for number in (threads, tasks))
+    crowd = [threading.Thread(target=show, args=(door, name, *token, record), daemon=True) for token in by_thread]
     for thread in crowd:
         thread.start()
     if door.show_async is not None:
@@ -208,13 +210,37 @@ def load(doors: Mapping[str, Door], issuer: LocalIssuer) -> Iterator[Record]:
                 record.add("load", GOOD, STUCK, PATIENCE)
 
 
-def _show(door: Door, name: str, kind: str, token: str, record: Record) -> None:
+def _tokens(issuer: LocalIssuer, kinds: Iterable[str], number: int) -> Iterator[tuple[str, str]]:
+    """So many tokens of each kind; in a crowd several show the same one."""
+    for kind in kinds:
+        different = [KINDS[kind].mint(issuer) for _ in range(min(number, MOST_DIFFERENT))]
+        yield from ((kind, different[one % MOST_DIFFERENT]) for one in range(number))
+
+
+def show(door: Door, name: str, kind: str, token: str, record: Record) -> None:
+    """Show a token to the door of this name, and record what it said."""
     started = time.perf_counter()
     try:
         outcome = door.show(token)
     except Exception as error:  # noqa: BLE001  # nothing may leave a door but what it knows how to say
         outcome = Outcome(500, repr(error))
     record.add(name, kind, outcome, time.perf_counter() - started)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that must come. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(condition)
+        time.sleep(PAUSE)
+
+
+def recovered(doors: Iterable[Door], issuer: LocalIssuer, clock: ManualClock | None = None) -> bool:
+    """Whether every door has fetched keys by now: only then is an unknown key not just unavailable."""
+    if clock is not None:
+        clock.advance(LONGEST_RETRY)
+    return all(door.show(issuer.unknown_key()) == REFUSED_UNKNOWN for door in doors)
 
 
 async def _show_async(door: Door, name: str, kind: str, token: str, record: Record) -> None:
@@ -237,7 +263,7 @@ def _stream(
     for number, kind in enumerate(cycle(kinds), 1):
         token = KINDS[kind].mint(issuer)
         for _ in range(2):
-            _show(door, name, kind, token, record)
+            show(door, name, kind, token, record)
         if over.wait(PAUSE) and number >= len(kinds):
             break
 
