@@ -14,6 +14,7 @@ from tests.chaos.load import (
     ACCEPTED,
     GOOD,
     KINDS,
+    NEED_KEYS,
     UNKNOWN_KEY,
     Outcome,
     Record,
@@ -26,8 +27,7 @@ from token_guard import KeyPolicy, ResourceServer
 
 POLICY = KeyPolicy()
 SHORTEST_RETRY = 0.5  # seconds that nobody asks the issuer again after a failure
-
-AT_ONCE = 32  # rows
+AT_ONCE = 32  # rows that are played side by side
 
 # How old the keys are as the fault begins, in seconds. A refresh is due before their time to live ends, which nobody
 # waits for; once it has ended, as where no request came for long, the first requests do wait.
@@ -43,6 +43,9 @@ ROWS = sorted(
     [*product(FAULTS, AGES), *product(FAULTS_OF_ONE_DOCUMENT, ("cold", "fresh"))],
     key=lambda row: not row[0].startswith(("hanging", "dripping")),
 )
+
+# What each kind is told where keys are held.
+OWN = {kind: ACCEPTED if row.reason is None else Outcome(401, row.reason) for kind, row in KINDS.items()}
 
 Told = dict[str, set[Outcome]]
 
@@ -91,14 +94,14 @@ def play(name: str, keys: str) -> Row:
 
 
 def play_all() -> dict[tuple[str, str], Row]:
-    """Play the whole table, many rows side by side."""
+    """Play the whole table."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip(ROWS, pool.map(lambda row: play(*row), ROWS), strict=True))
 
 
 def expected(name: str, keys: str) -> Told:
     """What each kind is told during the fault: its own, unless only a key that cannot be had would tell."""
-    missing = {kind for kind in KINDS if KINDS[kind].by_keys} if keys == "cold" else {UNKNOWN_KEY}
+    missing = NEED_KEYS if keys == "cold" else {UNKNOWN_KEY}
     fault = EVERY_FAULT[name]
     return {
         kind: {own} if arrive(fault, keys) or kind not in missing else {Outcome(503, str(fault.cold))}
@@ -109,9 +112,6 @@ def expected(name: str, keys: str) -> Told:
 def arrive(fault: Fault, keys: str) -> bool:
     """Whether keys arrive in spite of the fault."""
     return fault.cold is None or (fault.metadata_alone and keys != "cold")
-
-
-OWN = {kind: ACCEPTED if row.reason is None else Outcome(401, row.reason) for kind, row in KINDS.items()}
 
 
 def problems(name: str, keys: str, row: Row) -> list[str]:
