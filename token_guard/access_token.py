@@ -68,9 +68,10 @@ class AccessToken:
     def _claims(self) -> dict[str, Any]:
         # A token from the cache brings the JSON of its claims. It is read when it is first asked for, and for each
         # request anew, so that no handler can change what the next one sees.
-        if isinstance(self._content, bytes):
-            self._content = read_json(self._content)
-        return self._content  # type: ignore[return-value]  # a payload that was accepted is an object
+        content = self._content
+        if isinstance(content, bytes):  # a payload that was accepted is an object
+            content = self._content = read_json(content)
+        return content
 
     @property
     def subject(self) -> str | None:
