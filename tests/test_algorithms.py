@@ -16,6 +16,7 @@ from token_guard.algorithms import (
     check_algorithms,
     has_ml_dsa,
 )
+from token_guard.jwk import VerificationKey
 from token_guard.testing import LocalIssuer, SigningKey, keys
 from token_guard.testing.keys import base64url
 
@@ -97,6 +98,20 @@ def test_new_name_fixes_the_curve() -> None:
     assert refusal(issuer, issuer.token(headers={"alg": "Ed25519"})) is Reason.UNKNOWN_KEY
     issuer = LocalIssuer(algorithm="Ed25519")
     assert refusal(issuer, issuer.token(headers={"alg": "Ed448"})) is Reason.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("name", [name for name in keys.ALGORITHMS if name not in SECRET_ALGORITHMS])
+def test_verifier_tells_genuine_from_forged(name: str) -> None:
+    """JWA-01: one bit of the message or of the signature, or another key, and the answer is no."""
+    key, stranger = SigningKey.generate(name), SigningKey.generate(name)
+    message, signature = b"message", key.sign(b"message")
+    forged = bytes([signature[0] ^ 1]) + signature[1:]
+    verify = ALGORITHMS[name].make_verifier()
+    public, other = (VerificationKey(one.public_jwk()).public_key for one in (key, stranger))
+    assert verify(public, signature, message) is True
+    assert verify(public, signature, b"massage") is False
+    assert verify(public, forged, message) is False
+    assert verify(other, signature, message) is False
 
 
 @pytest.mark.parametrize("curve", ["Ed25519", "Ed448"])

@@ -1,5 +1,6 @@
 """One JWK: which are public signature keys that we can use, what each of them fits, and thumbprints."""
 
+import hashlib
 from contextlib import suppress
 from typing import Any
 
@@ -245,6 +246,12 @@ def test_thumbprint_of_an_akp_key_covers_its_algorithm() -> None:
     jwk = {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"}
     assert thumbprint(jwk | {"kid": "a"}) == thumbprint(jwk)
     assert len({thumbprint(jwk | {"alg": alg}) for alg in ("ML-DSA-44", "ML-DSA-65", "ML-DSA-87")}) == 3
+
+
+def test_thumbprint_is_made_of_utf_8() -> None:
+    """JWK-20: a character outside ASCII counts as its bytes in UTF-8, not as an escape (RFC 7638 3.3)."""
+    expected = base64url(hashlib.sha256('{"k":"é","kty":"oct"}'.encode()).digest())
+    assert thumbprint({"kty": "oct", "k": "é"}) == expected
 
 
 # Whatever the input.

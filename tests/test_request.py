@@ -72,11 +72,29 @@ def test_first_refusal_stays(caplog: pytest.LogCaptureFixture) -> None:
     assert (record.__dict__["event"], record.__dict__["reason"]) == ("request_refused", "expired")
 
 
-def test_outage_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """JWK-18: what the operator must act on is louder than what a client did wrong."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        TemporarilyUnavailable(detail="the issuer is down"),
+        TemporarilyUnavailable(Reason.TOKEN_UNAVAILABLE),
+        InvalidToken(Reason.WRONG_AUDIENCE),
+    ],
+    ids=str,
+)
+def test_what_the_operator_must_act_on_is_a_warning(error: Refusal, caplog: pytest.LogCaptureFixture) -> None:
+    """JWK-18: an outage, and what no client can learn from its answer, is louder than what a client did wrong."""
     with caplog.at_level(logging.DEBUG):
-        RequestCell(rendered).refuse(TemporarilyUnavailable(detail="the issuer is down"))
+        RequestCell(rendered).refuse(error)
     assert caplog.records[0].levelname == "WARNING"
+
+
+def test_log_names_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Method and path, where the guard knows them, and neither can start a new line."""
+    cell = RequestCell(rendered)
+    cell.target = ("GET\n", "/contacts\n")
+    with caplog.at_level(logging.DEBUG):
+        cell.refuse(InvalidToken(Reason.EXPIRED))
+    assert caplog.messages == [r"request refused: expired (GET\n /contacts\n)"]
 
 
 def test_request_view_shows_no_header_by_accident() -> None:

@@ -158,12 +158,13 @@ def test_roles_of_another_form_are_none(roles: object) -> None:
     assert refused.value.reason is PERMISSION
 
 
-@pytest.mark.parametrize("make", [scope, permission, role, client])
+@pytest.mark.parametrize("make", [permission, role, client])
 @pytest.mark.parametrize("name", ["", None, 7, ["a"], b"a"])
 def test_a_demand_needs_a_name(make: Any, name: object) -> None:
     """SCOPE-03: told when the demand is written, not when the first request comes."""
-    with pytest.raises(ConfigurationError, match="not"):
+    with pytest.raises(ConfigurationError) as refused:
         make(name)
+    assert str(refused.value) == f"{make.__name__}() needs a non-empty string, not {name!r}"
 
 
 @pytest.mark.parametrize("name", ["a b", 'a"b', "a\\b", "é", "read:contacts read:calendar"])
@@ -184,7 +185,7 @@ def test_refuses_what_is_no_requirement(member: Any) -> None:
 
 def test_any_of_nothing_is_a_mistake() -> None:
     """SCOPE-08: no alternative could ever be met."""
-    with pytest.raises(ConfigurationError, match="at least one"):
+    with pytest.raises(ConfigurationError, match=r"^any_of\(\) needs at least one alternative$"):
         any_of()
 
 

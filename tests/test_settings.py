@@ -34,6 +34,23 @@ def test_refuses_seconds_that_no_clock_counts(value: object) -> None:
         seconds("max_token_age", value)
 
 
+def test_an_unknown_setting_is_told_all_that_are_known() -> None:
+    """A name that was mistyped is found by looking along the line."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({**GOOD, "AUDIENSE": "organize"}, "TOKEN_GUARD_", also=("PUBLIC_PATHS",))
+    known = ", ".join([*NAMES, "PUBLIC_PATHS"])
+    assert str(refused.value) == f"TOKEN_GUARD_AUDIENSE is not a setting; known are {known}"
+
+
+@pytest.mark.parametrize(
+    ("text", "issuer"),
+    [("https://a.example/", "https://a.example/"), ("https://a/ https://b/", ["https://a/", "https://b/"])],
+)
+def test_an_issuer_alone_is_no_list(text: str, issuer: object) -> None:
+    """Options that belong to one issuer may stand beside it; beside a list they could not."""
+    assert read_settings({**GOOD, "ISSUER": text}, "")["issuer"] == issuer
+
+
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), st.text() | JSON_VALUES, max_size=3))
 @settings(max_examples=200, deadline=None)
 def test_any_settings_make_a_resource_server_or_a_configuration_error(values: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ _SMALL_ORDERS: dict[str, tuple[int, Callable[[int], int]]] = {
 _AKP_BYTES = {"ML-DSA-44": 1312, "ML-DSA-65": 1952, "ML-DSA-87": 2592}  # RFC 9964
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
-_THUMBPRINT_MEMBERS = {
+_THUMBPRINT_MEMBERS = {  # in the order of RFC 7638 3.3
     "RSA": ("e", "kty", "n"),
     "EC": ("crv", "kty", "x", "y"),
     "OKP": ("crv", "kty", "x"),
@@ -92,7 +92,7 @@ def thumbprint(members: Mapping[str, Any]) -> str:
         KeyError: a required member is missing, or the kty is unknown.
     """
     required = {name: members[name] for name in _THUMBPRINT_MEMBERS[members["kty"]]}
-    canonical = json.dumps(required, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = json.dumps(required, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.sha256(canonical.encode()).digest()
     return b2a_base64(digest, newline=False).rstrip(b"=").translate(bytes.maketrans(b"+/", b"-_")).decode()
 

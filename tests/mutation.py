@@ -1,0 +1,11 @@
+"""A pytest plug-in for mutmut alone (pyproject.toml), which runs single tests again by the names that it recorded.
+
+A parametrized test is run as a whole: the names of its cases may hold addresses, or what pytest escapes once more each
+time that it collects the same file.
+"""
+
+import pytest
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item._nodeid = item.nodeid.partition("[")[0]  # type: ignore[attr-defined]  # pytest names it so in a slot
