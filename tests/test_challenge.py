@@ -77,8 +77,13 @@ def test_every_refusal_carries_one_challenge(error: RequestRejected) -> None:
 def test_request_without_credentials_is_told_no_error() -> None:
     """BEARER-06, CHAL-03: the realm alone, and an empty object for a body."""
     answer = answered(MissingToken(detail="no Authorization header"))
-    assert header(answer, "WWW-Authenticate") == 'Bearer realm="api"'
     assert (answer.status, answer.body) == (401, b"{}")
+    assert answer.headers == (
+        ("Content-Type", "application/json"),
+        ("Cache-Control", "no-store"),
+        ("WWW-Authenticate", 'Bearer realm="api"'),
+        ("Access-Control-Expose-Headers", "WWW-Authenticate"),
+    )
 
 
 def test_insufficient_scope_names_the_scopes_once() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from token_guard.errors import (
     ConfigurationError,
+    ExchangeRefused,
     InsufficientScope,
     InvalidRequest,
     InvalidToken,
@@ -75,7 +76,14 @@ def test_description_tells_apart_only_what_a_client_can_act_on() -> None:
     [
         (InvalidToken(Reason.EXPIRED), "expired"),
         (InvalidToken(Reason.EXPIRED, detail="exp is 1"), "expired: exp is 1"),
+        (InvalidRequest(), "malformed_request"),
+        (InvalidRequest(detail="two tokens"), "malformed_request: two tokens"),
+        (MissingToken(), "missing_token"),
+        (MissingToken(detail="no field"), "missing_token: no field"),
+        (TemporarilyUnavailable(), "keys_unavailable"),
         (TemporarilyUnavailable(detail="the issuer is down"), "keys_unavailable: the issuer is down"),
+        (ExchangeRefused("invalid_grant"), "'invalid_grant'"),
+        (ExchangeRefused("invalid_grant", "expired\n"), r"'invalid_grant': 'expired\n'"),
     ],
 )
 def test_message_is_reason_and_detail(error: TokenGuardError, text: str) -> None:

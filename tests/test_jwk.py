@@ -126,6 +126,33 @@ def test_finds_a_key_odd(jwk: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("jwk", "problem"),
+    [
+        (None, "it is not a JSON object"),
+        (RSA | {"d": "AAAA"}, "it holds private or symmetric key material"),
+        (RSA | {"use": "enc"}, "its use is not sig"),
+        (RSA | {"key_ops": ["sign"]}, "its key_ops do not hold verify"),
+        (RSA | {"key_ops": ["verify", "encrypt"]}, "its use and its key_ops contradict each other"),
+        (RSA | {"kid": 1}, "its kid is not a string"),
+        (RSA | {"kty": "rsa"}, "its kty is not RSA, EC, OKP or AKP"),
+        (without(RSA, "n"), "its n is missing"),
+        (RSA | {"n": "="}, "its n is not base64url"),
+        (RSA | {"n": number(1 << 1023 | 1)}, "its modulus has 1024 bits; 2048 to 16384 are accepted"),
+        (RSA | {"e": "AQ"}, "its exponent is not an odd number of at least 3"),
+        (EC | {"x": "AAAA"}, "its crv is unknown or its coordinates do not have the curve's full length"),
+        (OKP | {"x": "AAAA"}, "its crv is not Ed25519 or Ed448, or x does not have the curve's length"),
+        (OKP | {"x": base64url(bytes(32))}, "its point has a small order: anybody can sign for it"),
+        (AKP | {"pub": "AAAA"}, "its alg is not an ML-DSA algorithm, or pub does not have its length"),
+    ],
+)
+def test_says_what_is_odd(jwk: object, problem: str) -> None:
+    """JWK-15: the log tells the operator which key is skipped and why."""
+    with pytest.raises(OddKeyError) as odd:
+        VerificationKey(jwk)
+    assert str(odd.value) == problem
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"x": EC["y"], "y": EC["x"]},
