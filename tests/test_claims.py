@@ -62,6 +62,64 @@ def reason(claims: Mapping[str, Any], policy: ClaimPolicy = POLICY, **options: A
     return refused.value.reason
 
 
+@pytest.mark.parametrize(
+    ("claims", "policy", "detail"),
+    [
+        ({"exp": "soon"}, POLICY, "the claim 'exp' has the wrong type"),
+        ({"aud": []}, POLICY, "the claim 'aud' has the wrong type"),
+        ({"exp": NOW}, POLICY, f"exp is {NOW}, the time is {NOW}"),
+        ({"nbf": NOW + 1}, POLICY, f"nbf is {NOW + 1}, the time is {NOW}"),
+        ({"iat": NOW + 1}, POLICY, f"iat is {NOW + 1}, the time is {NOW}"),
+        ({"iat": NOW - 8}, replace(POLICY, max_token_age=7), f"iat is {NOW - 8}, the time is {NOW}"),
+        ({}, STRICT, "this is not an access token: its header typ is not at+jwt"),
+        ({"at_hash": "x"}, POLICY, "this is not an access token: it has at_hash, as ID tokens do"),
+        ({"c_hash": "x"}, POLICY, "this is not an access token: it has c_hash, as ID tokens do"),
+        ({"events": {}}, POLICY, "this is not an access token: it has events, as logout tokens do"),
+        ({"typ": "ID"}, POLICY, "this is not an access token: its typ claim names another kind of token"),
+        ({"token_use": "id"}, POLICY, "this is not an access token: its token_use is not access"),
+        ({"cnf": {"jkt": "x"}}, POLICY, "the token has cnf, and no binding method is supported"),
+        ({"aud": "b"}, POLICY, f"the token is for 'b', accepted are '{AUDIENCE}'"),
+        (
+            {"aud": ["b"]},
+            replace(POLICY, audiences=frozenset({"d", "c"})),
+            "the token is for ['b'], accepted are 'c', 'd'",
+        ),
+        ({"aud": "b"}, replace(POLICY, audiences=frozenset()), "the token is for 'b', accepted are none"),
+        (
+            {"token_use": "access"},
+            replace(POLICY, client_ids=frozenset({"web"})),
+            "client_id is 'spa', which is not among the issuer's client_ids",
+        ),
+        ({"org_id": "b"}, replace(POLICY, organizations=frozenset({"a"})), "org_id is 'b'"),
+        (
+            {"tid": "b"},
+            replace(POLICY, tenants=frozenset({"a"})),
+            f"the tenant (tid) is 'b', of the issuer '{POLICY.issuer}'",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_log_says_what_was_found_and_what_is_needed(claims: dict[str, Any], policy: ClaimPolicy, detail: str) -> None:
+    """The client is told little; the operator sees from one line which setting or which claim is wrong."""
+    with pytest.raises(InvalidToken) as refused:
+        check(claims, policy)
+    assert refused.value.detail == detail
+
+
+def test_log_names_the_claim_that_is_missing() -> None:
+    """JWT-03: and it is told apart from one of the wrong type."""
+    with pytest.raises(InvalidToken) as refused:
+        check({}, without="exp")
+    assert refused.value.detail == "the token has no exp"
+
+
+def test_log_says_that_an_id_token_has_a_nonce_and_no_scope() -> None:
+    """What tells the ID tokens of issuers that put no hash into them."""
+    with pytest.raises(InvalidToken) as refused:
+        check({"nonce": "x"}, without="scope")
+    assert refused.value.detail == "this is not an access token: it has nonce and no scope"
+
+
 # Times.
 
 

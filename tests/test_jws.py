@@ -460,6 +460,48 @@ def test_refuses_every_other_type(typ: object) -> None:
     assert refusal(compact(HEADER | {"typ": typ})) is Reason.WRONG_TYPE
 
 
+GOOD_HEADER = b'{"alg":"RS256"}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        (b"", "the token is not text but bytes"),
+        ("a" * 20_000, "the token is longer than 16384 bytes"),
+        ("é..", "the token holds characters outside ASCII"),
+        ("a.b", "the token has 2 segments, not three"),
+        ("....", "the token has 5 segments (an encrypted token, JWE), not three"),
+        (compact(b"{}" + b" " * 5_000), "the header is longer than 4096 bytes"),
+        (compact(b"[]"), "the header is not a JSON object"),
+        (compact(b"{} {}"), "the header cannot be read: something follows the JSON value"),
+        (compact(b""), "the header cannot be read: no JSON value"),
+        (compact(b"[" * 2_000), "the header cannot be read: JSON is nested more than 100 levels deep"),
+        (compact(b'{"a":1,"a":1}'), "the header cannot be read: a member name is repeated"),
+        (compact(b'{"a":NaN}'), "the header cannot be read: NaN is not JSON"),
+        (compact(b'{"a":1e999}'), "the header cannot be read: a number is too large"),
+        ("+..", "the header cannot be read: a character outside the alphabet of base64url"),
+        ("AB..", "the header cannot be read: base64url with unused bits that are not zero"),
+        (
+            compact(GOOD_HEADER, b"{} {}"),
+            "the payload or the signature cannot be read: something follows the JSON value",
+        ),
+        (compact(GOOD_HEADER, b"[]"), "the payload is not a JSON object"),
+        (compact(b"{}"), "the header has no alg"),
+        (compact(b'{"alg":"none"}'), "alg 'none' is not an algorithm that we verify"),
+        (compact(b'{"alg":"RS256","crit":["exp"]}'), "the header has crit, and no extension is supported"),
+        (compact(b'{"alg":"RS256","b64":false}'), "an unencoded payload (b64) is not allowed in a JWT"),
+        (compact(b'{"alg":"RS256","kid":1}'), "the header's kid is not a string"),
+        (compact(b'{"alg":"RS256","typ":"JWE"}'), "typ 'JWE' is not an access token's"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " in value else "",
+)
+def test_log_says_what_cannot_be_read(raw: object, detail: str) -> None:
+    """Whoever looks for the fault is told where in the token it is, and never shown the token."""
+    with pytest.raises(InvalidToken) as refused:
+        read_unverified(raw)
+    assert refused.value.detail == detail
+
+
 def test_ignores_unknown_header_parameters(organizer: ResourceServer, issuer: LocalIssuer) -> None:
     """JWS-14: what is not understood and not critical has no meaning."""
     assert organizer.validate(

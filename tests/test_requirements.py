@@ -158,6 +158,26 @@ def test_roles_of_another_form_are_none(roles: object) -> None:
     assert refused.value.reason is PERMISSION
 
 
+@pytest.mark.parametrize(
+    ("claims", "doubt"),
+    [
+        ({"groups": []}, ""),
+        (
+            {"hasgroups": True},
+            "; the token leaves roles out, as they are too many: whether the user has them is unknown",
+        ),
+    ],
+)
+def test_log_says_that_the_token_leaves_roles_out(claims: dict[str, Any], doubt: str) -> None:
+    """The user may have the role all the same, which nobody would look for in the token."""
+    organizer = ResourceServer(
+        issuer=Issuer(ISSUER.url, jwks=ISSUER.jwks(), role_claims=("groups",)), audience="organize"
+    )
+    with pytest.raises(InsufficientScope) as refused:
+        organizer.validate(ISSUER.token("", claims=claims)).require(role("editor"))
+    assert refused.value.detail == f"the operation needs all of (role editor){doubt}"
+
+
 @pytest.mark.parametrize("make", [permission, role, client])
 @pytest.mark.parametrize("name", ["", None, 7, ["a"], b"a"])
 def test_a_demand_needs_a_name(make: Any, name: object) -> None:
