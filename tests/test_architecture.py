@@ -21,9 +21,11 @@ ADAPTERS = ROOT / "adapters"
 # A file of the core imports only files of a lower level.
 LEVELS = {
     "errors": 0,
+    "events": 0,
     "addresses": 1,
     "algorithms": 1,
     "bearer": 1,
+    "hints": 1,
     "request": 1,
     "scopes": 1,
     "challenge": 2,

@@ -11,6 +11,7 @@ from typing import Any
 
 from .access_token import AccessToken
 from .errors import InvalidToken, Reason, shown
+from .hints import audience_hint
 from .issuer import ANY_TENANT, DEFAULT_ROLE_CLAIMS, ClaimPath, Profile, Tenants, fill_template
 from .jws import ACCESS_TOKEN_TYPE, UnverifiedToken
 from .scopes import DEFAULT_SCOPE_PATTERN, ScopeSet, compile_scope_pattern
@@ -105,7 +106,7 @@ def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> N
     """Every claim that we read has its type, and those that are required are there (RFC 7519 4.1)."""
     for name in policy.required_claims:
         if name not in claims:
-            raise InvalidToken(Reason.CLAIM_MISSING, detail=f"the token has no {name}")
+            raise _missing(name, policy)
     types = policy.types
     for name, value in claims.items():
         # Most claims are texts: to ask that first saves a microsecond of forty.
@@ -129,9 +130,11 @@ def type_is_access_token(claims: Mapping[str, Any], policy: ClaimPolicy) -> None
 
     Not asked where the header says `at+jwt`.
     """
+    if policy.profile == "rfc9068":
+        detail = "the header's typ is not at+jwt, which profile='rfc9068' demands: leave the profile out, if it is JWT"
+        raise InvalidToken(Reason.WRONG_TYPE, detail=detail)
     found = (
-        (policy.profile == "rfc9068" and "its header typ is not at+jwt")
-        or ("at_hash" in claims and "it has at_hash, as ID tokens do")
+        ("at_hash" in claims and "it has at_hash, as ID tokens do")
         or ("c_hash" in claims and "it has c_hash, as ID tokens do")
         or ("nonce" in claims and "scope" not in claims and "scp" not in claims and "it has nonce and no scope")
         or ("events" in claims and "it has events, as logout tokens do")
@@ -139,7 +142,8 @@ def type_is_access_token(claims: Mapping[str, Any], policy: ClaimPolicy) -> None
         or ("token_use" in claims and claims["token_use"] != "access" and "its token_use is not access")
     )
     if found:
-        raise InvalidToken(Reason.WRONG_TYPE, detail=f"this is not an access token: {found}")
+        detail = f"this is not an access token: {found}; the client must send its access token"
+        raise InvalidToken(Reason.WRONG_TYPE, detail=detail)
 
 
 def not_sender_constrained(claims: Mapping[str, Any]) -> None:
@@ -160,15 +164,19 @@ def audience_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
         if "aud" not in claims:
             return
     audience: str | Collection[str] = claims.get("aud", ())
-    if policy.audiences.isdisjoint((audience,) if isinstance(audience, str) else audience):
+    members = (audience,) if isinstance(audience, str) else audience
+    if policy.audiences.isdisjoint(members):
         accepted = ", ".join(map(shown, sorted(policy.audiences))) or "none"
-        raise InvalidToken(Reason.WRONG_AUDIENCE, detail=f"the token is for {shown(audience)}, accepted are {accepted}")
+        detail = f"the token is for {shown(audience)}, accepted are {accepted}"
+        detail += f"; {audience_hint(claims, members, policy.audiences)}"
+        raise InvalidToken(Reason.WRONG_AUDIENCE, detail=detail)
 
 
 def organization_is_ours(claims: Mapping[str, Any], organizations: Collection[str]) -> None:
     """The organization is one of those that the issuer's setting names."""
     if claims.get("org_id") not in organizations:
-        raise InvalidToken(Reason.WRONG_ORGANIZATION, detail=f"org_id is {shown(claims.get('org_id'))}")
+        listed = "which the issuer's organizations do not list: add it, or let the client log in to one that they do"
+        raise InvalidToken(Reason.WRONG_ORGANIZATION, detail=f"org_id is {shown(claims.get('org_id'))}, {listed}")
 
 
 def times_are_right(claims: Mapping[str, Any], policy: ClaimPolicy, now: float) -> None:
@@ -229,7 +237,15 @@ def _scope_values(value: str | list[str]) -> list[str]:
 
 
 def _untimely(reason: Reason, claims: Mapping[str, Any], name: str, now: float) -> InvalidToken:
-    return InvalidToken(reason, detail=f"{name} is {shown(claims[name])}, the time is {now:.0f}")
+    value = claims[name]
+    apart = f"{abs(now - value):.10g} s {'before' if value <= now else 'after'} this machine's time, {now:.0f}"
+    return InvalidToken(reason, detail=f"{name} is {shown(value)}, {apart}; {_FIXES[reason]}")
+
+
+def _missing(name: str, policy: ClaimPolicy) -> InvalidToken:
+    fix = _NEEDED_BY.get(name) or ("profile='rfc9068' demands it" if policy.profile == "rfc9068" else "")
+    fix = fix or ("max_token_age needs it" if name == "iat" else "no token without it is accepted")
+    return InvalidToken(Reason.CLAIM_MISSING, detail=f"the token has no {name}; {fix}")
 
 
 def _malformed(name: str) -> InvalidToken:
@@ -243,6 +259,19 @@ _REQUIRED: dict[Profile, tuple[str, ...]] = {
 
 # Where the issuer's setting names clients. `token_use` is what tells an access token that has no audience.
 _REQUIRED_OF_CLIENTS = ("exp", "token_use")
+
+_NEEDED_BY = {
+    "aud": "let the client ask for one for this API's audience, or give Issuer(client_ids=...) where the issuer never"
+    " writes aud, as Amazon Cognito",
+    "token_use": "client_ids needs it: leave that out, if the issuer is not Amazon Cognito",
+}
+
+_FIXES = {
+    Reason.EXPIRED: "where tokens just issued are refused, set the clock of this machine",
+    Reason.NOT_YET_VALID: "set the clock of this machine, or the issuer's; leeway is for a few seconds",
+    Reason.ISSUED_IN_FUTURE: "set the clock of this machine, or the issuer's; leeway is for a few seconds",
+    Reason.TOO_OLD: "the setting max_token_age says how old a token may be",
+}
 
 # What the value of a claim must be.
 _TYPES: dict[str, Callable[[Any], object]] = {

@@ -22,6 +22,7 @@ import cachetools
 
 from .addresses import is_public_address, is_safe_address
 from .discovery import metadata_urls, read_metadata
+from .errors import shown
 from .issuer import Issuer
 from .jws import read_document
 
@@ -219,7 +220,7 @@ class Fetcher:
             if response.status_code == 304 and "If-None-Match" in request.get("headers", {}):
                 return response.status_code, response.headers, b""
             if method == "GET" and response.status_code != 200:  # whatever its body is: it is not read
-                raise _absent(f"{url} answered {response.status_code}; redirects are not followed")
+                raise _absent(f"{url} answered {response.status_code}{_redirect(response.headers)}")
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise _unavailable(f"{url} answered with a compressed body, which was not asked for")
             body = bytearray()
@@ -228,6 +229,12 @@ class Fetcher:
                 if len(body) > MAX_BYTES:
                     raise _unavailable(f"{url} answered with more than {MAX_BYTES} bytes")
             return response.status_code, response.headers, bytes(body)
+
+
+def _redirect(headers: "httpx.Headers") -> str:
+    # Without the query, in which a redirect to a login may carry what is secret.
+    location = headers.get("Location", "").partition("?")[0]
+    return f" with a redirect to {shown(location)}, which is not followed" if location else ""
 
 
 def _lifetime(headers: "httpx.Headers") -> float | None:

@@ -6,16 +6,17 @@ Knows nothing about tokens beyond algorithm and key ID.
 """
 
 import asyncio
-import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .algorithms import Algorithm
 from .discovery import MisconfiguredError
 from .errors import TemporarilyUnavailable, shown
+from .events import Event, tell
 from .fetch import TIMEOUT, Fetcher, FetchFailedError, FetchProblem, on_daemon_thread
 from .flights import FLIGHT_TIMEOUT, FetchThread, fork_aware, wait, wait_async
 from .issuer import Issuer
@@ -24,7 +25,7 @@ from .key_set import Key, KeySet, read_key_set
 from .key_source import Clocks, IssuerHealth
 from .key_store import StoredKeys, read_stored, stored_content
 
-_log = logging.getLogger("token_guard")
+MOST_KEYS_TOLD = 10  # our own bound on what a log line names
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class _Loaded:
     """What a flight has brought."""
 
     keys: KeySet
+    odd: list[str]
     max_age: float | None
     document: Any
 
@@ -67,6 +69,8 @@ class FetchedKeys:
         self._monotonic = clocks.monotonic
         self._clock = clocks.clock
         self._last_success: float | None = None
+        self._source: str | None = None
+        self._has_told_stale = False
         self._jwks_uri = issuer.jwks_uri
         self._lock = threading.Lock()
         self._flight: Future[None] | None = None
@@ -110,6 +114,7 @@ class FetchedKeys:
         return IssuerHealth(
             issuer=self._issuer.url,
             state=cache.state(now),
+            source=self._source,
             age=age,
             last_success=self._last_success,
             last_error=cache.last_error,
@@ -150,10 +155,9 @@ class FetchedKeys:
         stored = None
         try:
             outcome = await self._visit()
-            if isinstance(outcome, _Failed):  # told without the lock: a log may be slow, or raise
-                self._tell(logging.WARNING, "key_fetch_failed", outcome.problem)
-                if self._cache.keys is None and not outcome.misconfigured:
-                    stored = await self._restore()
+            self._tell_outcome(outcome)  # without the lock: a log may be slow, or raise
+            if isinstance(outcome, _Failed) and not outcome.misconfigured and self._cache.keys is None:
+                stored = await self._restore()
         finally:
             with self._lock:
                 self._note(outcome, stored, self._monotonic())
@@ -164,21 +168,23 @@ class FetchedKeys:
     def _note(self, outcome: _Loaded | _Failed, stored: StoredKeys | None, now: float) -> None:
         if isinstance(outcome, _Loaded):
             self._cache.succeeded(outcome.keys, outcome.max_age, now)
-            self._last_success = self._clock()
+            self._last_success, self._source = self._clock(), "issuer"
             return
         self._cache.failed(outcome.problem, now, misconfigured=outcome.misconfigured, retry_after=outcome.retry_after)
         if stored is not None:
             self._cache.restored(stored.keys, now - (self._clock() - stored.fetched_at))
-            self._last_success = stored.fetched_at
+            self._last_success, self._source = stored.fetched_at, "key_store"
 
     async def _visit(self) -> _Loaded | _Failed:
         try:
             async with asyncio.timeout(FLIGHT_TIMEOUT):
                 return await self._load(self._thread.fetcher(public_only=self._public_only))
         except MisconfiguredError as error:
-            return _Failed(str(error), misconfigured=True)
+            advice = "" if self._issuer.metadata_url is None else "; otherwise mend metadata_url"
+            return _Failed(f"{error}{advice}", misconfigured=True)
         except FetchFailedError as error:
-            return _Failed(str(error), retry_after=error.retry_after)
+            advice = "check" if error.problem is FetchProblem.ABSENT else "where that lasts, check"
+            return _Failed(f"{error}; {advice} the setting {self._setting}", retry_after=error.retry_after)
         except TimeoutError:
             return _Failed(f"the issuer took longer than {FLIGHT_TIMEOUT:.0f} s")
         except Exception as error:  # noqa: BLE001  # a transport of the user's may raise anything
@@ -199,11 +205,11 @@ class FetchedKeys:
             if issuer.jwks_uri not in (None, stored.jwks_uri):
                 raise ValueError("the stored keys were fetched from another jwks_uri")
         except Exception as error:  # noqa: BLE001  # a store of the user's may raise anything
-            self._tell(logging.WARNING, "key_store_ignored", f"the key store is not used: {_told(error)}")
+            self._tell(Event.KEY_STORE_IGNORED, f"the key store is not used: {_told(error)}")
             return None
         if policy.pinned_thumbprints is None:  # what pins do not cover must not lead to keys that they do not cover
             self._jwks_uri = stored.jwks_uri
-        self._tell(logging.WARNING, "key_store_used", "keys come from the key store while the issuer is down")
+        self._tell(Event.KEY_STORE_USED, "keys come from the key store while the issuer is down")
         return stored
 
     async def _save(self, loaded: _Loaded) -> None:
@@ -215,10 +221,37 @@ class FetchedKeys:
             async with asyncio.timeout(TIMEOUT):
                 await on_daemon_thread(lambda: store.save(issuer, content))
         except Exception as error:  # noqa: BLE001  # a store of the user's may raise anything
-            self._tell(logging.WARNING, "key_store_failed", f"the keys could not be stored: {_told(error)}")
+            self._tell(Event.KEY_STORE_FAILED, f"the keys could not be stored: {_told(error)}")
 
-    def _tell(self, level: int, event: str, text: str) -> None:
-        _log.log(level, "keys of issuer %s: %s", self._issuer.url, text, extra={"event": event})
+    def _tell_outcome(self, outcome: _Loaded | _Failed) -> None:
+        """Log what is new since the flight before: a failure, keys that are stale from now on, other keys, recovery."""
+        cache = self._cache
+        if isinstance(outcome, _Failed):
+            self._tell(Event.KEY_FETCH_FAILED, outcome.problem)
+            if cache.is_stale(self._monotonic()) and not self._has_told_stale:
+                self._has_told_stale = True
+                limit = f"for at most {self._policy.stale_limit:.0f} s (stale_limit) after their time to live"
+                self._tell(Event.STALE_KEYS_USED, f"those of the last good fetch are used, {limit}")
+            return
+        self._has_told_stale = False
+        if cache.last_error is not None:
+            self._tell(Event.ISSUER_RECOVERED, "the issuer answers again")
+        if cache.keys is None or cache.keys.identity != outcome.keys.identity:
+            self._tell_keys(cache.keys, outcome.keys, outcome.odd)
+
+    def _tell_keys(self, held: KeySet | None, fetched: KeySet, odd: list[str]) -> None:
+        before, after = () if held is None else held.key_ids, fetched.key_ids
+        fields = {
+            "key_ids": _listed(after),
+            "added": _listed(kid for kid in after if kid not in before),
+            "withdrawn": _listed(kid for kid in before if kid not in after),
+        }
+        text = "; ".join([f"{name} {' '.join(kids) or 'none'}" for name, kids in fields.items()] + odd[:MOST_KEYS_TOLD])
+        event = Event.KEYS_FETCHED if held is None else Event.KEYS_CHANGED
+        self._tell(event, text, **fields)
+
+    def _tell(self, event: Event, text: str, **fields: Any) -> None:
+        tell(event, "keys of issuer %s: %s", self._issuer.url, text, issuer=self._issuer.url, **fields)
 
     def _land(self, flight: "Future[None]") -> None:
         if self._flight is flight:
@@ -234,11 +267,18 @@ class FetchedKeys:
             keys, odd = read_key_set(document.content)
         except ValueError as error:
             raise FetchFailedError(FetchProblem.ABSENT, f"{url}: {error}") from None
-        for sentence in odd:
-            self._tell(logging.INFO, "odd_key", sentence)
         if not keys.is_usable:
-            raise FetchFailedError(FetchProblem.ABSENT, f"{url} holds no usable signature key")
-        return _Loaded(keys, document.max_age, document.content)
+            why = "; ".join(odd[:MOST_KEYS_TOLD]) or "it is empty"
+            problem = f"{url} holds no usable signature key ({why}): the issuer must publish public ones there"
+            raise FetchFailedError(FetchProblem.ABSENT, problem)
+        return _Loaded(keys, odd, document.max_age, document.content)
+
+    @property
+    def _setting(self) -> str:
+        """The name of the setting that led to the addresses that are asked."""
+        return next(
+            (name for name in ("jwks_uri", "metadata_url") if getattr(self._issuer, name) is not None), "issuer"
+        )
 
     async def _discover(self, fetcher: Fetcher) -> str:
         """Return the `jwks_uri`: of today's metadata, or of the last good one where none can be had."""
@@ -248,6 +288,11 @@ class FetchedKeys:
             if self._jwks_uri is None:
                 raise
             return self._jwks_uri
+
+
+def _listed(key_ids: Iterable[str]) -> list[str]:
+    """Return the first of some key IDs, as a log may hold them."""
+    return [shown(kid)[1:-1] for kid in islice(key_ids, MOST_KEYS_TOLD)]
 
 
 def _told(error: Exception) -> str:

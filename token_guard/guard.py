@@ -11,6 +11,7 @@ from .authorization import is_public
 from .bearer import bearer_token
 from .challenge import Answer
 from .errors import ConfigurationError, MissingToken, RequestRejected, TemporarilyUnavailable
+from .events import Event
 from .request import Access, Refusal, RequestCell, RequestView, current_cell
 from .requirements import Requirement
 from .resource_server import ResourceServer
@@ -18,6 +19,7 @@ from .settings import read_settings
 
 __all__ = [
     "Answer",
+    "Event",
     "Guard",
     "Refusal",
     "RequestCell",

@@ -246,7 +246,10 @@ class Issuer:
     def _check_secret(self, secret: bytes) -> None:
         # RFC 8725 2.1: a public key is no secret
         if not isinstance(secret, bytes) or any(mark in secret for mark in _MARKS_OF_KEY_FILES):
-            raise ConfigurationError(f"issuer {self.url!r}: secret must be random text or bytes, not a key file")
+            raise ConfigurationError(
+                f"issuer {self.url!r}: secret must be random text or bytes, not a key file; public keys are given as"
+                " jwks=, or fetched"
+            )
         names = check_algorithms(DEFAULT_SECRET_ALGORITHMS if self.algorithms is None else self.algorithms, secret=True)
         for name in names:
             needed = ALGORITHMS[name].secret_bytes or 0

@@ -24,6 +24,11 @@ _HEADERS_REMEMBERED = 256  # an issuer uses a handful; parsing one again costs m
 ACCEPTED_TYPES = frozenset({"jwt", "at+jwt"})
 ACCESS_TOKEN_TYPE = "at+jwt"  # RFC 9068 2.1
 
+_OTHER_FORMS = {
+    1: ": where it is an opaque token, the client must ask the issuer for one for this API's audience",
+    5: ": it is encrypted (JWE), and the issuer must be set to sign alone",
+}
+
 _DOT, _PLUS, _SLASH, _EQUALS = b".+/="
 # By length modulo 4: the last characters that leave the unused bits zero (RFC 4648 3.5), and the padding needed.
 _ENDINGS = ((b"", b""), (b"", b""), (b"AQgw", b"=="), (b"AEIMQUYcgkosw048", b"="))
@@ -79,8 +84,7 @@ def read_unverified(raw: object) -> UnverifiedToken:
     first, dot, second = signing_input.partition(b".")
     if not dot or _DOT in second:
         count = encoded.count(b".") + 1
-        kind = " (an encrypted token, JWE)" if count == 5 else ""
-        raise malformed(f"the token has {count} segments{kind}, not three")
+        raise malformed(f"the token has {count} segments, not three{_OTHER_FORMS.get(count, '')}")
     header = _remembered_header(first)
     try:
         payload = decode_base64url(second)

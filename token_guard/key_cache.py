@@ -135,10 +135,8 @@ class KeyCache:
             return self._wait_or_unavailable(Want.FETCH_FOR_UNKNOWN_KEY, UNKNOWN_KEY_PATIENCE_IN_OUTAGE, now, waited)
         if not just_fetched and (self.in_flight or now >= self._cooled_down_at):
             return self._wait_or_unavailable(Want.FETCH_FOR_UNKNOWN_KEY, UNKNOWN_KEY_PATIENCE, now, waited)
-        raise InvalidToken(
-            Reason.UNKNOWN_KEY,
-            detail=f"no key for alg {algorithm.name} and kid {shown(kid)}; the issuer has {shown(list(keys.key_ids))}",
-        )
+        detail = f"no key for alg {algorithm.name} and kid {shown(kid)}; the issuer has {shown(list(keys.key_ids))}"
+        raise InvalidToken(Reason.UNKNOWN_KEY, detail=f"{detail}: is the setting issuer, or jwks_uri, another one's?")
 
     def wants_refresh(self, now: float) -> bool:
         """Whether a fetch is due that nobody needs to wait for."""
@@ -187,7 +185,11 @@ class KeyCache:
             return "misconfigured"
         if self.keys is None or now >= self._unusable_at:
             return "unavailable" if self._failures else "never_fetched"
-        return "fresh" if now < self._expires_at else "stale"
+        return "stale" if self.is_stale(now) else "fresh"
+
+    def is_stale(self, now: float) -> bool:
+        """Tell whether keys are held beyond their time to live, and may still be used."""
+        return self.keys is not None and self._expires_at <= now < self._unusable_at
 
     def _hold(self, keys: KeySet, fetched_at: float, lifetime: float) -> None:
         changed = self.keys is None or keys.identity != self.keys.identity

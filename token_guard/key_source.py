@@ -3,7 +3,6 @@
 Knows nothing about tokens beyond algorithm and key ID, nor about fetching.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -11,10 +10,9 @@ from typing import Any, Protocol
 
 from .algorithms import Algorithm
 from .errors import ConfigurationError, InvalidToken, Reason, shown
+from .events import Event, tell
 from .issuer import Issuer
 from .key_set import Key, SharedSecret, generations, read_key_set
-
-_log = logging.getLogger("token_guard")
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,14 @@ class Clocks:
 class IssuerHealth:
     """What is known of one issuer's keys.
 
-    `age` of the keys and `next_attempt` from now are in seconds; `last_success` is in seconds since the epoch.
+    `state`: `fresh`, `stale`, `misconfigured`, `unavailable` or `never_fetched`. `source`, where the keys come from:
+    `issuer`, `key_store` or `given`, or None where there are none. `age` of the keys and `next_attempt` from now are in
+    seconds; `last_success` is in seconds since the epoch.
     """
 
     issuer: str
     state: str
+    source: str | None
     age: float | None
     last_success: float | None
     last_error: str | None
@@ -81,14 +82,20 @@ class GivenKeys:
             self._keys, odd = read_key_set(issuer.jwks if self._secret is None else {"keys": []})
         except ValueError as error:
             raise ConfigurationError(f"jwks of issuer {issuer.url!r}: {error}") from None
+        if self._secret is None and not self._keys.is_usable:
+            odd.append("it holds no key that verifies signatures; give public ones, or leave jwks out to fetch them")
         for sentence in odd:
-            _log.warning("jwks of issuer %s: %s", issuer.url, sentence, extra={"event": "odd_key"})
+            tell(Event.ODD_KEY, "jwks of issuer %s: %s", issuer.url, sentence, issuer=issuer.url)
 
     def ready(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
         return (self._secret,) if self._secret is not None else self._keys.candidates(algorithm, kid)
 
     def find(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
-        raise InvalidToken(Reason.UNKNOWN_KEY, detail=f"no given key for alg {algorithm.name} and kid {shown(kid)}")
+        detail = (
+            f"no given key for alg {algorithm.name} and kid {shown(kid)}; jwks has {shown(list(self._keys.key_ids))}"
+        )
+        detail += ": put the issuer's new keys there, or leave it out to fetch them"
+        raise InvalidToken(Reason.UNKNOWN_KEY, detail=detail)
 
     async def find_async(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
         return self.find(algorithm, kid)
@@ -106,6 +113,7 @@ class GivenKeys:
         return IssuerHealth(
             issuer=self._issuer.url,
             state="fresh",
+            source="given",
             age=None,
             last_success=None,
             last_error=None,

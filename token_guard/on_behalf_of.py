@@ -6,7 +6,6 @@ go through `fetch`, never through the caller's client. RFC 8693, RFC 6749 4.4.
 
 import asyncio
 import hashlib
-import logging
 import math
 import threading
 import time
@@ -22,6 +21,7 @@ from .addresses import check_https
 from .authorization import current_access_token
 from .discovery import MisconfiguredError
 from .errors import ConfigurationError, ExchangeRefused, TemporarilyUnavailable
+from .events import Event, tell
 from .exchange import (
     Authentication,
     Client,
@@ -44,8 +44,6 @@ from .resource_server import ResourceServer
 EXPIRY_MARGIN = 30.0  # seconds; a token is not used in the last moments of its life
 MAX_TOKENS_KEPT = 1_000
 MAX_ACTORS = 3  # behind a subject token; the hosted service refuses one that has four
-
-_log = logging.getLogger("token_guard")
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,9 @@ class _Tokens:
         status, document = await fetcher.post(endpoint, (*need.form, *fields), headers)
         granted = read_answer(status, document, need.form, self._clock())
         if granted.lacks:
-            _log.warning("%s granted a token without the scopes %s", endpoint, " ".join(granted.lacks))
+            lacks = " ".join(granted.lacks)
+            text = "%s granted a token without the scopes %s"
+            tell(Event.SCOPES_NOT_GRANTED, text, endpoint, lacks, issuer=need.issuer, scopes=lacks)
         return replace(granted, expires_at=min(granted.expires_at, need.latest))
 
 

@@ -5,7 +5,6 @@ request into `current_cell` and takes it out again on every path, so that a reus
 caller's token.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,13 +12,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from .errors import TOLD_TO_CLIENT, RequestRejected, TemporarilyUnavailable, shown
+from .events import Event, tell
 
 if TYPE_CHECKING:
     from .access_token import AccessToken
 
 Refusal = RequestRejected | TemporarilyUnavailable
-
-_log = logging.getLogger("token_guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +72,11 @@ class RequestCell:
         """
         if self.refusal is None:
             self.refusal = error.with_traceback(None)  # whose frames hold the cell, and with it the raw token
-            unavailable = isinstance(error, TemporarilyUnavailable)
-            level = logging.INFO if error.reason in TOLD_TO_CLIENT and not unavailable else logging.WARNING
-            target = f" ({shown(self.target[0])[1:-1]} {shown(self.target[1])[1:-1]})" if self.target else ""
-            extra = {"event": "request_refused", "reason": error.reason}
-            _log.log(level, "request refused: %s%s", error, target, extra=extra)
+            is_told = error.reason in TOLD_TO_CLIENT and not isinstance(error, TemporarilyUnavailable)
+            method, path = (shown(part)[1:-1] for part in self.target or ("", ""))
+            target = f" ({method} {path})" if self.target else ""
+            fields = {"reason": error.reason, "method": method, "path": path}
+            tell(Event.REQUEST_REFUSED, "request refused: %s%s", error, target, quietly=is_told, **fields)
         return self.refusal
 
 

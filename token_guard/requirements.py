@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ConfigurationError, InsufficientScope, Reason
+from .hints import scope_hint
 from .scopes import check_scope_name
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Requirement(ABC):
             return None
         reason = Reason.INSUFFICIENT_SCOPE if needs.lacking_scopes else Reason.INSUFFICIENT_PERMISSION
         detail = f"the operation needs {self}"
+        if needs.lacking_scopes:
+            lacking = [scope for scope in needs.scopes if scope not in token.scopes]
+            detail += scope_hint(token.claims, token.scopes, lacking)
         if needs.unknown_roles:
             detail += "; the token leaves roles out, as they are too many: whether the user has them is unknown"
         return InsufficientScope(reason, detail=detail, scope=" ".join(needs.scopes) or None)

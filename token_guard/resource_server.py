@@ -17,6 +17,7 @@ from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
 from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims, times_are_right
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, TokenGuardError
+from .hints import algorithm_hint
 from .issuer import Issuer, Profile
 from .issuer_resolver import IssuerResolver, split_resolver
 from .jws import UnverifiedToken, read_unverified
@@ -292,8 +293,9 @@ class ResourceServer:
             raise self._trust.refusal(token.claims)
         name = token.header.alg
         if name not in trusted.algorithms:
-            issuer = trusted.policy.issuer
-            raise InvalidToken(Reason.ALGORITHM_NOT_ALLOWED, detail=f"alg {name} is not allowed for issuer {issuer}")
+            detail = f"alg {name} is not allowed for issuer {trusted.policy.issuer}"
+            detail += f"; {algorithm_hint(name, trusted.algorithms)}"
+            raise InvalidToken(Reason.ALGORITHM_NOT_ALLOWED, detail=detail)
         check_claims(token, trusted.policy, self._clock())
         return token, trusted, ALGORITHMS[name], trusted.keys.generation()
 

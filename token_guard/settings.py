@@ -12,6 +12,8 @@ from .errors import ConfigurationError
 
 SETTINGS_PREFIX = "TOKEN_GUARD_"
 
+_QUOTES = ("'", '"')
+
 _LARGEST = sys.float_info.max  # a whole number beyond it is no float, and infinity is none that we count with
 
 
@@ -24,14 +26,20 @@ def read_settings(values: Mapping[str, object], where: str, *, also: tuple[str, 
     Raises:
         ConfigurationError: a setting is missing, unknown or malformed.
     """
-    unknown = sorted(values.keys() - _SETTINGS.keys())
-    if unknown:
-        raise ConfigurationError(f"{where}{unknown[0]} is not a setting; known are {', '.join((*_SETTINGS, *also))}")
+    unknown = min(values.keys() - _SETTINGS.keys(), default=None)
+    if unknown is not None:
+        from difflib import get_close_matches
+
+        known = (*_SETTINGS, *also)
+        meant = "".join(f"; did you mean {where}{name}?" for name in get_close_matches(str(unknown), known, 1))
+        raise ConfigurationError(f"{where}{unknown} is not a setting; known are {', '.join(known)}{meant}")
     for name in ("ISSUER", "AUDIENCE"):
         if not values.get(name):
             raise ConfigurationError(f"{where}{name} is required and not set")
     arguments: dict[str, Any] = {}
     for name, value in values.items():
+        if isinstance(value, str) and value.strip()[:1] in _QUOTES:
+            raise ConfigurationError(f"{where}{name} begins with a quote, {value!r}: write it without")
         keyword, read = _SETTINGS[name]
         try:
             arguments[keyword] = read(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .algorithms import DEFAULT_ALGORITHMS
 from .claims import ClaimPolicy
 from .errors import ConfigurationError, InvalidToken, Reason, shown
+from .hints import issuer_hint
 from .issuer import (
     ANY_TENANT,
     DEFAULT_ROLE_CLAIMS,
@@ -26,8 +27,6 @@ from .issuer_resolver import IssuerResolver, ResolvedIssuers
 
 if TYPE_CHECKING:
     from .key_source import Keys
-
-_ENTRA_VERSIONS = ("1.0", "2.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +98,7 @@ class Trust:
         detail = f"iss is {shown(issuer)}, trusted are {', '.join(map(shown, trusted))}"
         if self._resolved is not None:
             detail += ", and those that the issuer resolver knows"
-        if issuer.rstrip("/") in {url.rstrip("/") for url in trusted}:
-            detail += "; only the slash at the end differs: spell the setting issuer as the token does"
-        if claims.get("ver") in _ENTRA_VERSIONS and any(one.policy.tenants is not None for one in self._configured):
-            detail += (
-                f"; ver is {claims['ver']}: where it is the version that differs, give Issuer.entra() that version"
-            )
-        return InvalidToken(Reason.WRONG_ISSUER, detail=detail)
+        return InvalidToken(Reason.WRONG_ISSUER, detail=f"{detail}; {issuer_hint(claims, trusted)}")
 
     def begin_anew(self) -> None:
         """Begin anew in a forked child."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from flask import Flask, Request, Response, current_app, g, has_app_context, request
 
-from token_guard.guard import Guard, Refusal, RequestCell, RequestView, current_cell, is_public
+from token_guard.guard import Event, Guard, Refusal, RequestCell, RequestView, current_cell, is_public
 
 # The header fields that a guard reads. Finding three in the environ costs less than making a mapping of all.
 _HEADERS = (
@@ -143,7 +143,8 @@ def _replace_response(process_response: Callable[..., Response], *arguments: Any
         return process_response(*context, answer)
     except Exception as error:  # An `after_request` function may need what a `before_request` function makes.
         if not isinstance(error, Refusal):
-            current_app.logger.warning("an after_request function failed on a refused request", exc_info=True)
+            text, extra = "an after_request function failed on a refused request", {"event": Event.AFTER_REQUEST_FAILED}
+            current_app.logger.warning(text, exc_info=True, extra=extra)
         return answer
 
 
