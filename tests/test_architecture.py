@@ -175,6 +175,21 @@ def test_core_file_holds_no_lock(path: Path) -> None:
     assert (imported | used) & LOCKS == set()
 
 
+@for_each([path for path in core_files() if module_of(path) != "events"])
+def test_core_file_leaves_the_log_to_events(path: Path) -> None:
+    """Every line of the log is written in events.py, so that each has an event that the README explains."""
+    assert "logging" not in imported_names(path)
+
+
+@for_each(source_files(ADAPTERS))
+def test_adapter_gives_each_log_line_an_event(path: Path) -> None:
+    """What an adapter writes into its framework's log carries an event of ours, too."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    logging = [call for call in calls if "logger." in ast.unparse(call.func)]
+    assert {"logging"} & imported_names(path) == set()
+    assert all("extra" in {keyword.arg for keyword in call.keywords} for call in logging)
+
+
 @for_each([*(path for path in core_files() if module_of(path) != "testing"), *source_files(ADAPTERS)])
 def test_production_code_never_imports_testing(path: Path) -> None:
     """What mints tokens for tests cannot be reached from what guards an API."""

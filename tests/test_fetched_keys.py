@@ -567,15 +567,139 @@ def test_secrets_that_an_issuer_publishes_are_neither_used_nor_logged(
     with caplog.at_level(logging.DEBUG):
         server.validate(issuer.token())
     assert server.health()[0].key_ids == (issuer.key.kid,)
-    assert [record.message.partition(": ")[2][:16] for record in caplog.records if record.name == "token_guard"] == [
-        "key 0 is skipped",
-        "key 1 is skipped",
-        "key 2 is skipped",
-    ]
+    [record] = [record for record in caplog.records if record.name == "token_guard"]
+    assert record.message.count("is skipped") == 3
     assert secret not in caplog.text
 
 
+# The log.
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the level, the event and the fields of each line since the last time."""
+    lines = [(record.levelname, vars(record)) for record in caplog.records if record.name == "token_guard"]
+    names = ("keys", "key_ids", "added", "withdrawn")
+    told = [(level, held["event"], {name: held[name] for name in names if name in held}) for level, held in lines]
+    assert {held["issuer"] for _, held in lines} <= {ISSUER}
+    caplog.clear()
+    return told
+
+
+def test_the_log_tells_when_keys_change_and_nothing_while_they_do_not(
+    issuer: LocalIssuer, server_of: ServerOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keys fetched, keys added, keys withdrawn: a line each, and none for a fetch that brings the same."""
+    caplog.set_level(logging.DEBUG, "token_guard")
+    server = server_of(issuer.transport())
+    server.refresh()
+    old = issuer.key.kid
+    assert told(caplog) == [("INFO", "keys_fetched", {"keys": 1, "key_ids": [old], "added": [], "withdrawn": []})]
+    server.refresh()
+    assert told(caplog) == []
+    new = issuer.rotate().kid
+    server.refresh()
+    assert told(caplog) == [
+        ("INFO", "keys_changed", {"keys": 2, "key_ids": [old, new], "added": [new], "withdrawn": []})
+    ]
+    issuer.withdraw(old)
+    server.refresh()
+    assert told(caplog) == [("INFO", "keys_changed", {"keys": 1, "key_ids": [new], "added": [], "withdrawn": [old]})]
+
+
+def test_the_log_tells_once_in_an_outage_that_keys_are_stale_and_then_that_it_is_over(
+    issuer: LocalIssuer, server_of: ServerOf, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line for each flight that fails, one for the keys that are used all the same, one for the end."""
+    caplog.set_level(logging.DEBUG, "token_guard")
+    transport = issuer.transport()
+    server = server_of(transport)
+    server.refresh()
+    token = issuer.token()
+    told(caplog)
+    for _ in range(2):
+        transport.failing = True
+        with pytest.raises(TemporarilyUnavailable):
+            server.refresh()
+        assert told(caplog) == [("WARNING", "key_fetch_failed", {})]
+        time.now += 601
+        with pytest.raises(TemporarilyUnavailable):
+            server.refresh()
+        for _ in range(100):
+            server.validate(token)
+        assert server.health()[0].state == "stale"
+        assert told(caplog) == [("WARNING", "key_fetch_failed", {}), ("WARNING", "stale_keys_used", {})]
+        time.now += 30
+        with pytest.raises(TemporarilyUnavailable):
+            server.refresh()
+        assert told(caplog) == [("WARNING", "key_fetch_failed", {})]
+        transport.failing = False
+        server.refresh()
+        assert told(caplog) == [("INFO", "issuer_recovered", {})]
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_flood_of_unknown_keys_logs_no_more_than_the_flights_do(
+    is_down: bool, issuer: LocalIssuer, server_of: ServerOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever strangers send, the key engine writes a line a flight, and flights have a cooldown."""
+    caplog.set_level(logging.DEBUG, "token_guard")
+    transport = issuer.transport()
+    server = server_of(transport)
+    server.refresh()
+    told(caplog)
+    transport.failing = is_down
+    reason = Reason.KEYS_UNAVAILABLE if is_down else Reason.UNKNOWN_KEY
+    for token in [issuer.unknown_key() for _ in range(50)]:
+        assert refusal(ResourceServer.validate, server, token) is reason
+    assert told(caplog) == ([("WARNING", "key_fetch_failed", {})] if is_down else [])
+    assert transport.requests == VISIT * 2
+
+
+def test_hostile_key_ids_of_an_issuer_are_logged_escaped_and_bounded(
+    issuer: LocalIssuer, server_of: ServerOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JWK-13: a log line stays a line, however many key IDs of whatever length an issuer publishes."""
+    keys = [{**issuer.key.public_jwk(), "kid": f"{number}\n\u202e{'x' * 5_000}"} for number in range(60)]
+    odd = [{"kty": "oct"}] * 30
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: {"keys": keys + odd}})
+    with caplog.at_level(logging.DEBUG, "token_guard"):
+        server_of(transport).refresh()
+    [record] = [record for record in caplog.records if record.name == "token_guard"]
+    text = f"{record.getMessage()}{vars(record)['added']}"
+    assert text.isascii()
+    assert text.isprintable()
+    assert len(text) < 5_000
+
+
 # Health and warm-up.
+
+
+def test_every_state_of_health_can_be_reached_and_read(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
+    """What a health endpoint shows is one of five words, and JSON."""
+    transport = Script({METADATA_URL: httpx.ConnectError("down")})
+    server = server_of(transport)
+
+    def health(now: float) -> tuple[str, str | None]:
+        time.now = 1_700_000_000 + now
+        [read] = json.loads(json.dumps([each.as_dict() for each in server.health()]))
+        return read["state"], read["source"]
+
+    def refreshed(now: float, *problems: type[TokenGuardError]) -> tuple[str, str | None]:
+        time.now = 1_700_000_000 + now
+        with pytest.raises(problems) if problems else nullcontext():
+            server.refresh()
+        return health(now)
+
+    assert health(0) == ("never_fetched", None)
+    assert refreshed(0, TemporarilyUnavailable) == ("unavailable", None)
+    transport.answers[METADATA_URL] = {"issuer": "https://other.example/"}
+    assert refreshed(10, ConfigurationError) == ("misconfigured", None)
+    transport.answers |= {METADATA_URL: issuer.metadata(), JWKS_URL: issuer.jwks()}
+    assert refreshed(20) == ("fresh", "issuer")
+    transport.answers[JWKS_URL] = 500
+    assert refreshed(30, TemporarilyUnavailable) == ("fresh", "issuer")
+    assert health(620) == ("stale", "issuer")
+    assert health(620 + 86_400) == ("unavailable", "issuer")
 
 
 def test_health_tells_what_is_known_without_asking(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
@@ -587,6 +711,7 @@ def test_health_tells_what_is_known_without_asking(issuer: LocalIssuer, server_o
     assert server.health()[0].as_dict() == {
         "issuer": ISSUER,
         "state": "fresh",
+        "source": "issuer",
         "age": 60,
         "last_success": 1_700_000_000,
         "last_error": None,
@@ -709,6 +834,7 @@ def test_a_restart_during_an_outage_serves_from_the_store(
     assert refusal(validate, server, issuer.unknown_key()) is Reason.KEYS_UNAVAILABLE
     health = server.health()[0]
     assert (health.state, health.age, health.last_success) == ("stale", 700, 1_700_000_000)
+    assert health.source == "key_store"
     server.warm_up()
 
 

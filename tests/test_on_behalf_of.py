@@ -477,7 +477,9 @@ def test_less_than_was_asked_for_is_told_to_the_operator(
     endpoint.changes = {"scope": "read:contacts"}
     api = Api()
     call(as_itself(scopes=["read:contacts", "read:calendar"]), api)
-    assert f"{TOKEN_ENDPOINT} granted a token without the scopes read:calendar" in caplog.messages
+    [line] = [vars(record) for record in caplog.records if record.name == "token_guard"]
+    assert line["message"] == f"{TOKEN_ENDPOINT} granted a token without the scopes read:calendar"
+    assert (line["event"], line["scopes"]) == ("scopes_not_granted", "read:calendar")
     assert api.tokens[0] not in caplog.text
 
 

@@ -571,7 +571,7 @@ def test_entra_graph_token_does_not_verify() -> None:
 def test_entra_version_that_differs_is_told() -> None:
     """ENTRA-01: which version an API gets is a setting of its registration; the log names ours."""
     assert "ver is 1.0" in detail(entra(TENANT), mint(ENTRA_USER, ENTRA_1))
-    assert "Issuer.entra()" in detail(entra(TENANT, version=1, pages=SINGLE_1), mint(ENTRA_USER))
+    assert "Issuer.entra(version=2)" in detail(entra(TENANT, version=1, pages=SINGLE_1), mint(ENTRA_USER))
 
 
 @pytest.mark.parametrize("version", [1, 2])

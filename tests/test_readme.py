@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from token_guard import Reason
+from token_guard.events import QUIET, Event
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -92,3 +93,10 @@ def test_every_defence_is_shown_by_a_test() -> None:
     assert all(rows)
     source = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert {name for row in rows for name in row if f"def {name}(" not in source} == set()
+
+
+def test_every_event_is_explained_with_its_level() -> None:
+    """The table of events and the enumeration hold the same words, and each is as loud as the table says."""
+    table = README.split("| Event |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+)", table, re.MULTILINE)
+    assert rows == [(str(event), "INFO" if event in QUIET else "WARNING") for event in Event]

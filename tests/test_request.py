@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from token_guard import InvalidToken, Reason, RequestRejected, RequestView, ResourceServer, TemporarilyUnavailable
+from token_guard import (
+    InvalidToken,
+    MissingToken,
+    Reason,
+    RequestRejected,
+    RequestView,
+    ResourceServer,
+    TemporarilyUnavailable,
+)
 from token_guard.request import Access, Refusal, RequestCell, current_cell
 from token_guard.testing import LocalIssuer
 
@@ -70,6 +78,18 @@ def test_first_refusal_stays(caplog: pytest.LogCaptureFixture) -> None:
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == ("INFO", "request refused: expired: exp is 1")
     assert (record.__dict__["event"], record.__dict__["reason"]) == ("request_refused", "expired")
+
+
+def test_target_of_a_refused_request_is_logged_escaped(caplog: pytest.LogCaptureFixture) -> None:
+    """Method and path are a stranger's: fields of one line, short, without control characters."""
+    cell = RequestCell(rendered)
+    cell.target = "GET", f"/\r\n{'x' * 200}"
+    with caplog.at_level(logging.DEBUG):
+        cell.refuse(MissingToken())
+    (record,) = caplog.records
+    assert (record.__dict__["method"], record.__dict__["path"][:6]) == ("GET", "/\\r\\nx")
+    assert record.__dict__["path"] in record.getMessage()
+    assert len(record.getMessage()) < 200
 
 
 @pytest.mark.parametrize(

@@ -328,6 +328,7 @@ def test_given_keys_never_change(issuer: LocalIssuer) -> None:
     assert server.health()[0].as_dict() == {
         "issuer": ISSUER,
         "state": "fresh",
+        "source": "given",
         "age": None,
         "last_success": None,
         "last_error": None,

@@ -171,7 +171,9 @@ def check_algorithms(names: object, *, secret: bool) -> frozenset[str]:
     for name in listed:
         row = ALGORITHMS.get(name) if isinstance(name, str) else None
         if row is None:
-            raise ConfigurationError(f"algorithms: {name!r} is not one of {' '.join(ALGORITHMS)}; give a list of names")
+            raise ConfigurationError(
+                f"algorithms: {name!r} is not one of {', '.join(ALGORITHMS)}; separate them by spaces, or give a list"
+            )
         if (row.key_type == "oct") != secret:
             fix = "needs Issuer(secret=...)" if not secret else "is not for an issuer that has a secret"
             raise ConfigurationError(f"algorithms: {name} {fix}; one issuer uses a secret or public keys, never both")

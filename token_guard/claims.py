@@ -159,8 +159,8 @@ def audience_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
     """
     if policy.client_ids is not None:
         if claims.get("client_id") not in policy.client_ids:
-            detail = f"client_id is {shown(claims.get('client_id'))}, which is not among the issuer's client_ids"
-            raise InvalidToken(Reason.WRONG_AUDIENCE, detail=detail)
+            fix = "which is not among the issuer's client_ids: add it, if it is yours"
+            raise InvalidToken(Reason.WRONG_AUDIENCE, detail=f"client_id is {shown(claims.get('client_id'))}, {fix}")
         if "aud" not in claims:
             return
     audience: str | Collection[str] = claims.get("aud", ())

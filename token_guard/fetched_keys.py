@@ -240,15 +240,17 @@ class FetchedKeys:
             self._tell_keys(cache.keys, outcome.keys, outcome.odd)
 
     def _tell_keys(self, held: KeySet | None, fetched: KeySet, odd: list[str]) -> None:
-        before, after = () if held is None else held.key_ids, fetched.key_ids
+        after = fetched.key_ids
+        before = after if held is None else held.key_ids
         fields = {
             "key_ids": _listed(after),
             "added": _listed(kid for kid in after if kid not in before),
             "withdrawn": _listed(kid for kid in before if kid not in after),
         }
-        text = "; ".join([f"{name} {' '.join(kids) or 'none'}" for name, kids in fields.items()] + odd[:MOST_KEYS_TOLD])
+        count = len(fetched.identity)
+        texts = [f"{name} {' '.join(kids)}" for name, kids in fields.items() if kids]
         event = Event.KEYS_FETCHED if held is None else Event.KEYS_CHANGED
-        self._tell(event, text, **fields)
+        self._tell(event, "; ".join([f"{count} usable", *texts, *odd[:MOST_KEYS_TOLD]]), keys=count, **fields)
 
     def _tell(self, event: Event, text: str, **fields: Any) -> None:
         tell(event, "keys of issuer %s: %s", self._issuer.url, text, issuer=self._issuer.url, **fields)

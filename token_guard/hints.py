@@ -25,7 +25,7 @@ def issuer_hint(claims: Mapping[str, Any], trusted: Collection[str]) -> str:
     if claims.get("ver") in _ENTRA_VERSIONS:
         version = claims["ver"]
         return f"ver is {version}: where it is the version that differs, say so by Issuer.entra(version={version[0]})"
-    return "if you trust it, as another domain or realm of yours, list it in the setting issuer"
+    return "where it is another domain or realm of yours, list it in the setting issuer"
 
 
 def audience_hint(claims: Mapping[str, Any], audience: Iterable[str], accepted: Collection[str]) -> str:
