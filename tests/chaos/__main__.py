@@ -52,14 +52,16 @@ def play(name: str, seconds: float) -> Report:
 
 
 def latencies(record: Record) -> dict[str, dict[str, float]]:
-    """Return what each door took to answer, in milliseconds."""
-    every = {door: sorted(seconds) for door, seconds in record.seconds.items()}
+    """Return what each door took to answer good tokens and bad ones, in milliseconds."""
+    every: dict[str, list[float]] = {}
+    for (door, kind), seconds in record.seconds.items():
+        every.setdefault(f"{door}, {'bad' if KINDS[kind].reason else 'good'}", []).extend(seconds)
     return {
-        door: {
+        what: {
             name: round(1_000 * seconds[int(part * (len(seconds) - 1))], 2)
             for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
         }
-        for door, seconds in every.items()
+        for what, seconds in ((what, sorted(seconds)) for what, seconds in sorted(every.items()))
     }
 
 
@@ -77,10 +79,10 @@ def summary(reports: dict[str, Report]) -> str:
             for statuses in (range(1_000), accepted, (503,))
         ]
         lines.append(f"{name:10} {' '.join(f'{number:9}' for number in numbers)}   {len(report.problems) or 'none'}")
-    lines += ["", f"{'scenario':10} {'door':12} {'p50':>10} {'p99':>10} {'max':>10}   milliseconds"]
+    lines += ["", f"{'scenario':10} {'door, tokens':18} {'p50':>10} {'p99':>10} {'max':>10}   milliseconds"]
     for name, report in reports.items():
-        for door, took in latencies(report.record).items():
-            lines.append(f"{name:10} {door:12} {' '.join(f'{number:10.2f}' for number in took.values())}")
+        for what, took in latencies(report.record).items():
+            lines.append(f"{name:10} {what:18} {' '.join(f'{number:10.2f}' for number in took.values())}")
     return "\n".join(lines)
 
 

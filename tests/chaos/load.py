@@ -132,13 +132,13 @@ class Record:
     """What each door said to each kind of token, how often, and the seconds that it took."""
 
     told: Counter[tuple[str, str, Outcome]] = field(default_factory=Counter)
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    seconds: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, door: str, kind: str, outcome: Outcome, seconds: float) -> None:
         with self._lock:
             self.told[door, kind, outcome] += 1
-            self.seconds[door].append(seconds)
+            self.seconds[door, kind].append(seconds)
 
     def outcomes(self) -> dict[str, set[Outcome]]:
         """What each kind of token was told, by any door."""
@@ -162,8 +162,8 @@ class Record:
 
     def __iadd__(self, other: "Record") -> "Record":
         self.told += other.told
-        for door, seconds in other.seconds.items():
-            self.seconds[door] += seconds
+        for told, seconds in other.seconds.items():
+            self.seconds[told] += seconds
         return self
 
 
