@@ -312,7 +312,7 @@ MISTAKES = {
     "jwks_uri of another issuer": Mistake(
         reason=Reason.UNKNOWN_KEY,
         wrong={"jwks_uri": f"{OTHER.url}.well-known/jwks.json"},
-        names=("the issuer has", "is the setting issuer, or jwks_uri, another one's?"),
+        names=("the issuer has", "is the setting jwks_uri another issuer's?"),
     ),
     "jwks_uri that answers HTML": Mistake(
         reason=Reason.KEYS_UNAVAILABLE,
@@ -579,7 +579,11 @@ def test_what_can_be_known_is_told_at_start(
 
 def test_a_view_without_a_guard_names_the_guards() -> None:
     """It never runs open; the error says what to put around it, for each framework."""
-    view = requires_scope("read:contacts")(lambda: "contacts")
+
+    @requires_scope("read:contacts")
+    def view() -> str:
+        return "contacts"
+
     with pytest.raises(ConfigurationError) as told:
         view()
     for guard in ("token_guard_asgi.TokenGuardM", "token_guard_django.TokenGuardM", "token_guard_flask.TokenGuard"):

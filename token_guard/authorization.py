@@ -98,9 +98,10 @@ def _decided_cell() -> RequestCell:
     cell = current_cell.get()
     if cell is None or (cell.access is None and cell.refusal is None):
         raise ConfigurationError(
-            "no guard has decided about this request: put the Token Guard middleware or extension around the"
-            " application, before anything that asks for the access token: token_guard_asgi.TokenGuardMiddleware,"
-            " token_guard_django.TokenGuardMiddleware first in MIDDLEWARE, or token_guard_flask.TokenGuard"
+            "no guard has decided about this request: put the Token Guard middleware (ASGI, Django) or extension"
+            " (Flask) around the application, before anything that asks for the access token:"
+            " token_guard_asgi.TokenGuardMiddleware, token_guard_django.TokenGuardMiddleware or"
+            " token_guard_flask.TokenGuard"
         )
     return cell
 

@@ -136,7 +136,7 @@ class KeyCache:
         if not just_fetched and (self.in_flight or now >= self._cooled_down_at):
             return self._wait_or_unavailable(Want.FETCH_FOR_UNKNOWN_KEY, UNKNOWN_KEY_PATIENCE, now, waited)
         detail = f"no key for alg {algorithm.name} and kid {shown(kid)}; the issuer has {shown(list(keys.key_ids))}"
-        raise InvalidToken(Reason.UNKNOWN_KEY, detail=f"{detail}: is the setting issuer, or jwks_uri, another one's?")
+        raise InvalidToken(Reason.UNKNOWN_KEY, detail=f"{detail}: is the setting jwks_uri another issuer's?")
 
     def wants_refresh(self, now: float) -> bool:
         """Whether a fetch is due that nobody needs to wait for."""
