@@ -30,7 +30,12 @@ SERVERS = {
     "gunicorn, Flask": (*GUNICORN, f"{APPLICATIONS}.in_flask:app"),
     "gunicorn with threads, Flask": (*GUNICORN, "--threads=4", f"{APPLICATIONS}.in_flask:app"),
     "gunicorn, Django": (*GUNICORN, f"{APPLICATIONS}.in_django:app"),
-    "uvicorn, Starlette": (*UVICORN, "--workers=2", f"{APPLICATIONS}.in_starlette:app"),
+    "uvicorn, Starlette": (
+        *UVICORN,
+        "--workers=2",
+        "--timeout-worker-healthcheck=30",
+        f"{APPLICATIONS}.in_starlette:app",
+    ),
 }
 
 
