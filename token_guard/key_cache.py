@@ -23,8 +23,8 @@ LAST_RETRY = 30.0
 LONGEST_RETRY_AFTER = 600.0  # our own upper bound on an issuer's Retry-After: it must not shut us out for a day
 
 FIRST_KEYS_PATIENCE = 11.0  # seconds; a flight ends by itself before
-UNKNOWN_KEY_PATIENCE = 11.0
-UNKNOWN_KEY_PATIENCE_IN_OUTAGE = 1.0  # a hanging issuer must not let junk tokens hold every thread of a server
+UNKNOWN_KEY_PATIENCE = 3.0  # a hanging issuer must not let junk tokens hold every thread of a server
+UNKNOWN_KEY_PATIENCE_IN_OUTAGE = 1.0
 EXPIRED_KEYS_PATIENCE = 2.0  # then the issuer counts as down, and what is held is used up to the stale limit
 
 
