@@ -238,6 +238,13 @@ MISTAKES = {
         token=lambda: NORTHWIND.token(claims={"iat": None}),
         names=("the token has no iat", "max_token_age needs it"),
     ),
+    "tokens that never expire": Mistake(
+        reason=Reason.CLAIM_MISSING,
+        wrong={"profile": "rfc9068"},
+        token=lambda: NORTHWIND.token(claims={"exp": None}),
+        mended=NORTHWIND.token,
+        names=("the token has no exp; no token without it is accepted",),
+    ),
     "clock that is ahead": Mistake(
         reason=Reason.EXPIRED,
         wrong={"clock": lambda: time.time() + HOURS},

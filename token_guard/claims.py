@@ -243,9 +243,8 @@ def _untimely(reason: Reason, claims: Mapping[str, Any], name: str, now: float) 
 
 
 def _missing(name: str, policy: ClaimPolicy) -> InvalidToken:
-    fix = _NEEDED_BY.get(name) or ("profile='rfc9068' demands it" if policy.profile == "rfc9068" else "")
-    fix = fix or ("max_token_age needs it" if name == "iat" else "no token without it is accepted")
-    return InvalidToken(Reason.CLAIM_MISSING, detail=f"the token has no {name}; {fix}")
+    needed = "profile='rfc9068' demands it" if policy.profile == "rfc9068" else "max_token_age needs it"
+    return InvalidToken(Reason.CLAIM_MISSING, detail=f"the token has no {name}; {_NEEDED_BY.get(name, needed)}")
 
 
 def _malformed(name: str) -> InvalidToken:
@@ -260,7 +259,9 @@ _REQUIRED: dict[Profile, tuple[str, ...]] = {
 # Where the issuer's setting names clients. `token_use` is what tells an access token that has no audience.
 _REQUIRED_OF_CLIENTS = ("exp", "token_use")
 
+# Why a claim is required that neither the profile nor `max_token_age` asks for.
 _NEEDED_BY = {
+    "exp": "no token without it is accepted",
     "aud": "let the client ask for one for this API's audience, or give Issuer(client_ids=...) where the issuer never"
     " writes aud, as Amazon Cognito",
     "token_use": "client_ids needs it: leave that out, if the issuer is not Amazon Cognito",
