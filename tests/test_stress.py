@@ -36,6 +36,7 @@ from token_guard.token_cache import Remembered, TokenCache
 THREADS = 16
 PATIENCE = 30  # seconds; only a test that fails waits so long
 ISSUER = "https://issuer.example/"
+NO_ISSUER: Any = None  # for a cache that nobody asks about issuers
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ def test_remembered_tokens_are_never_mixed_up(issuer: LocalIssuer) -> None:
 def test_token_cache_is_bounded_and_keeps_each_under_its_own_digest() -> None:
     """SEC-02: whatever the order of puts and gets, nothing is found under another's digest."""
     cache = TokenCache(50)
-    remembered = [Remembered({"exp": number}, b"", 0) for number in range(200)]
+    remembered = [Remembered(NO_ISSUER, b"", number, number, 0) for number in range(200)]
 
     def use(number: int) -> None:
         for turn in range(1_000):

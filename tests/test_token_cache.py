@@ -20,9 +20,10 @@ from token_guard import (
 )
 from token_guard.algorithms import ALGORITHMS
 from token_guard.testing import LocalIssuer
-from token_guard.token_cache import Remembered, TokenCache
+from token_guard.token_cache import Remembered, TokenCache, TokenCacheStatistics
 
 NOW = 1_700_000_000.0
+NO_ISSUER: Any = None  # for caches that nobody asks about issuers
 
 
 class Clock:
@@ -231,7 +232,7 @@ def test_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     """A storm of tokens leaves the newest."""
     cache = TokenCache(10)
     for number in range(1_000):
-        cache.put(number.to_bytes(4, "big"), Remembered({"iss": "https://a.example/", "exp": NOW}, b"{}", 0))
+        cache.put(number.to_bytes(4, "big"), Remembered(NO_ISSUER, b"{}", NOW, NOW, 0))
     assert [number for number in range(1_000) if cache.get(number.to_bytes(4, "big"))] == list(range(990, 1_000))
 
 
@@ -265,3 +266,46 @@ def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_holds(issuer: Local
             threading.Timer(20, os._exit, [1]).start()
             os._exit(0 if server.validate(raw).issuer == issuer.url else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_tells_how_often_it_was_asked(issuer: LocalIssuer, clock: Clock) -> None:
+    """Statistics for dashboards: how full, how often in vain; a refused token is never in it."""
+    server = server_for(issuer, clock, token_cache_size=2)
+    for raw in [issuer.token(subject=str(number)) for number in range(3)] * 2:
+        server.validate(raw)
+    server.validate(raw)
+    reason(ResourceServer.validate, server, issuer.expired())
+    assert server.token_cache_statistics() == TokenCacheStatistics(size=2, max_size=2, hits=1, misses=7)
+
+
+@pytest.mark.parametrize(
+    ("claims", "options", "first", "last"),
+    [
+        ({}, {}, NOW - 30, NOW + 3629.5),
+        ({"nbf": NOW + 100}, {}, NOW + 70, NOW + 3629.5),
+        ({}, {"max_token_age": 1000}, NOW - 30, NOW + 1030),
+        ({}, {"leeway": 0}, NOW, NOW + 3599.5),
+    ],
+)
+def test_a_hit_is_refused_at_the_same_moments_as_a_new_token(
+    claims: dict[str, Any], options: dict[str, Any], first: float, last: float, issuer: LocalIssuer, clock: Clock
+) -> None:
+    """JWT-04, JWT-05: the bounds that spare most hits a look at the claims are those of the rules, to the second."""
+    server, fresh = server_for(issuer, clock, **options), server_for(issuer, clock, token_cache_size=0, **options)
+    raw = issuer.token(lifetime=3600, claims=claims)
+    clock.now = (first + last) / 2
+    server.validate(raw)
+    for moment in [edge + step / 2 for edge in (first, last) for step in range(-5, 6)]:
+        clock.now = moment
+        answers = [validated(each, raw) for each in (server, fresh)]
+        assert answers[0] == answers[1]
+        assert (answers[0] is None) == (first <= moment <= last)
+
+
+def validated(server: ResourceServer, raw: str) -> Reason | None:
+    """Return why a token is refused, or None where it is accepted."""
+    try:
+        server.validate(raw)
+    except InvalidToken as refusal:
+        return refusal.reason
+    return None

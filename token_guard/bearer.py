@@ -4,6 +4,7 @@ Knows nothing about what a token is made of. RFC 6750 2.1 and 3.1; RFC 9110 11.
 """
 
 import re
+import string
 from collections.abc import Sequence
 
 from .errors import InvalidRequest, InvalidToken, MissingToken, Reason
@@ -12,6 +13,7 @@ MAX_TOKEN_BYTES = 16 * 1024  # our own bound: common servers limit all header fi
 
 _SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +|$|(?=,))")  # a comma: a field repeated after a bare scheme
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_TOKEN68_BYTES = f"{string.ascii_letters}{string.digits}._~+/-".encode()
 
 
 def bearer_token(headers: Sequence[tuple[str, str]]) -> str:
@@ -32,6 +34,8 @@ def bearer_token(headers: Sequence[tuple[str, str]]) -> str:
     credential = joined[scheme.end() :]
     if len(credential) > MAX_TOKEN_BYTES:
         raise InvalidToken(Reason.TOO_LARGE, detail=f"the credential is longer than {MAX_TOKEN_BYTES} bytes")
-    if _TOKEN68.fullmatch(credential) is None:
+    # Nearly all credentials hold nothing but these characters: to delete them costs a fifth of the expression's 3 us.
+    rest = credential.encode("latin-1", "replace").translate(None, _TOKEN68_BYTES)
+    if (rest or not credential) and _TOKEN68.fullmatch(credential) is None:
         raise InvalidRequest(detail="the Bearer scheme needs exactly one token68 credential (RFC 6750 2.1)")
     return credential

@@ -192,6 +192,13 @@ def times_are_right(claims: Mapping[str, Any], policy: ClaimPolicy, now: float) 
         raise _untimely(Reason.TOO_OLD, claims, "iat", now)
 
 
+def certainly_right(claims: Mapping[str, Any], policy: ClaimPolicy) -> tuple[float, float]:
+    """Return the times between which `times_are_right` refuses nothing; close to both it must be asked."""
+    starts = max(claims.get("nbf", _SMALLEST), claims.get("iat", _SMALLEST)) - policy.leeway + 1
+    ends = claims["exp"] if policy.max_token_age is None else min(claims["exp"], claims["iat"] + policy.max_token_age)
+    return float(starts), float(ends + policy.leeway - 1)
+
+
 def _is_number(value: object) -> bool:
     """A finite JSON number (RFC 7519 2). True and false are numbers to Python alone."""
     return (type(value) is int or type(value) is float) and _SMALLEST <= value <= _LARGEST

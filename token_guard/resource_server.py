@@ -15,7 +15,7 @@ from .access_token import AccessToken
 from .algorithms import ALGORITHMS, Algorithm
 from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
-from .claims import ClaimPolicy, access_token, audience_is_ours, check_claims, times_are_right
+from .claims import ClaimPolicy, access_token, audience_is_ours, certainly_right, check_claims, times_are_right
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, TokenGuardError
 from .hints import algorithm_hint
 from .issuer import Issuer, Profile
@@ -27,7 +27,7 @@ from .key_source import Clocks, GivenKeys, IssuerHealth, Keys
 from .request import Refusal, RequestView
 from .scopes import DEFAULT_SCOPE_PATTERN, close_implications
 from .settings import SETTINGS_PREFIX, read_settings, seconds, whole_number
-from .token_cache import Remembered, TokenCache
+from .token_cache import Remembered, TokenCache, TokenCacheStatistics
 from .trust import Trust, Trusted, filled_issuers, server_audiences
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ DEFAULT_LEEWAY = 30.0  # seconds
 MAX_LEEWAY = 300.0
 DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 10 MB where it is full
 DEFAULT_SCOPE_CLAIMS = ("scope", "scp")
-
-_JUDGED_AGAIN = ("iss", "tid", "exp", "nbf", "iat")  # the claims by which a remembered token is judged
 
 
 class ResourceServer:
@@ -233,6 +231,10 @@ class ResourceServer:
         """Return what is known of each issuer's keys, in the order configured. Does no I/O."""
         return tuple(one.keys.health() for one in self._trust.issuers)
 
+    def token_cache_statistics(self) -> TokenCacheStatistics:
+        """Return how many verified tokens are remembered, and how often one was. Counted anew in a forked process."""
+        return self._token_cache.statistics()
+
     def close(self) -> None:
         """End the fetch thread. Keys that are held go on being used; a later fetch starts a new thread."""
         self._thread.close()
@@ -275,11 +277,14 @@ class ResourceServer:
         remembered = None if digest is None else self._token_cache.get(digest)
         if remembered is None:
             return None
-        trusted = self._trust.find(remembered.claims)
-        if trusted is None or remembered.generation != trusted.keys.generation():
+        trusted = remembered.trusted
+        if remembered.generation != trusted.keys.generation() or not self._trust.still_holds(trusted):
             return None
-        times_are_right(remembered.claims, trusted.policy, self._clock())
-        return self._unless_revoked(access_token(remembered.payload, trusted.policy))
+        token = access_token(remembered.payload, trusted.policy)
+        now = self._clock()
+        if not remembered.starts < now < remembered.ends:  # the claims need not be read for most of a token's life
+            times_are_right(token.claims, trusted.policy, now)
+        return self._unless_revoked(token)
 
     def _judge(self, raw_token: object) -> tuple[UnverifiedToken, Trusted, Algorithm, int | None]:
         """Read the token and apply every rule that can refuse it before its key is looked for.
@@ -314,8 +319,8 @@ class ResourceServer:
         verify_signature(unverified, algorithm, keys)
         claims = unverified.claims
         if digest is not None and generation is not None:
-            again = {name: claims[name] for name in _JUDGED_AGAIN if name in claims}
-            self._token_cache.put(digest, Remembered(again, unverified.payload, generation))
+            times = certainly_right(claims, trusted.policy)
+            self._token_cache.put(digest, Remembered(trusted, unverified.payload, *times, generation))
         return self._unless_revoked(access_token(claims, trusted.policy))
 
     def _unless_revoked(self, token: AccessToken) -> AccessToken:

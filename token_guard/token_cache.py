@@ -6,25 +6,40 @@ generation of keys that verified the token. Knows nothing about clocks or polici
 
 import hashlib
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cachetools
 
 from .bearer import MAX_TOKEN_BYTES
+
+if TYPE_CHECKING:
+    from .trust import Trusted
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """A token that passed every rule, and whose signature one generation of its issuer's keys verified.
 
-    `claims` are those by which it is judged again; `payload` holds all of them.
+    Between `starts` and `ends`, in seconds since the epoch, its times are right for certain; beyond them the claims in
+    the `payload` tell.
     """
 
-    claims: Mapping[str, Any]
+    trusted: "Trusted"
     payload: bytes
+    starts: float
+    ends: float
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCacheStatistics:
+    """What a token cache holds at the moment, and how often it was asked in vain and not in vain."""
+
+    size: int
+    max_size: int
+    hits: int
+    misses: int
 
 
 class TokenCache:
@@ -37,6 +52,7 @@ class TokenCache:
         self._size = size
         self._lock = threading.Lock()
         self._remembered: cachetools.LRUCache[bytes, Remembered] = cachetools.LRUCache(size)
+        self._hits = self._misses = 0
 
     def digest(self, raw_token: object) -> bytes | None:
         """Return the digest under which a token is remembered, or None where it is not: it may be no token at all."""
@@ -47,14 +63,25 @@ class TokenCache:
     def get(self, digest: bytes) -> Remembered | None:
         """Return what is remembered under a digest."""
         with self._lock:
-            return self._remembered.get(digest)
+            remembered = self._remembered.get(digest)
+            if remembered is None:
+                self._misses += 1
+            else:
+                self._hits += 1
+            return remembered
 
     def put(self, digest: bytes, remembered: Remembered) -> None:
         """Remember a verified token, and forget the one that has not been used for longest where there is no room."""
         with self._lock:
             self._remembered[digest] = remembered
 
+    def statistics(self) -> TokenCacheStatistics:
+        """Return what is held, and how often it was asked for."""
+        with self._lock:
+            return TokenCacheStatistics(len(self._remembered), self._size, self._hits, self._misses)
+
     def begin_anew(self) -> None:
         """Begin anew in a forked child, whose lock may be held by a thread that it does not have."""
         self._lock = threading.Lock()
         self._remembered = cachetools.LRUCache(self._size)
+        self._hits = self._misses = 0

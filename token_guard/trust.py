@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """One issuer, or one for several tenants, with all its settings filled in."""
+    """One issuer, or one for several tenants, with all its settings filled in. `resolved`: found by a resolver."""
 
     policy: ClaimPolicy
     algorithms: frozenset[str]
     keys: "Keys"
+    resolved: bool
 
 
 class Trust:
@@ -54,7 +55,7 @@ class Trust:
     ) -> None:
         def trusted(one: Issuer, resolved: bool) -> Trusted:
             algorithms = frozenset(one.algorithms or DEFAULT_ALGORITHMS)
-            return Trusted(_fill(policy, one), algorithms, keys_of(one, resolved))
+            return Trusted(_fill(policy, one), algorithms, keys_of(one, resolved), resolved)
 
         def trusted_anew(one: Issuer) -> Trusted:
             [one] = filled_issuers(one, **options)
@@ -86,6 +87,14 @@ class Trust:
             return None
         trusted = self._by_url.get(issuer) or (self._of_any_tenant(claims) if self._any_tenant else None)
         return self._resolved.get(issuer) if trusted is None and self._resolved is not None else trusted
+
+    def still_holds(self, trusted: Trusted) -> bool:
+        """Tell whether an issuer that was found before would be found again, with the same settings.
+
+        Raises:
+            TemporarilyUnavailable: the resolver fails.
+        """
+        return not trusted.resolved or self.find({"iss": trusted.policy.issuer}) is trusted
 
     def refusal(self, claims: Mapping[str, Any]) -> InvalidToken:
         """Return the refusal of a token whose issuer is none of ours."""

@@ -44,6 +44,17 @@ class TokenUser(BaseUser):
         return self.token.subject or ""
 
 
+class TokenCredentials(AuthCredentials):
+    """What Starlette's `request.auth` is behind a guard: the scopes of the access token, read when asked for."""
+
+    def __init__(self, token: AccessToken) -> None:
+        self._token = token
+
+    @property
+    def scopes(self) -> list[str]:  # type: ignore[override]  # Starlette's is an attribute
+        return list(self._token.scopes)
+
+
 class TokenGuardMiddleware:
     """Let only requests with a valid access token reach `app`. For HTTP and WebSockets; other scopes pass untouched.
 
@@ -79,20 +90,22 @@ class TokenGuardMiddleware:
             return
         cell = ConnectionCell(self._guard, scope)
         exchange = _Exchange(cell, receive, send)
-        await self._guard.decide_async(cell, request_view(scope), route_path(scope))
+        request, path = request_view(scope), route_path(scope)
+        del scope  # it holds the token, and error trackers send the locals of a traceback away
+        await self._guard.decide_async(cell, request, path)
         if cell.refusal is None:
             await self._run(cell, exchange)
         if cell.refusal is not None and exchange.open:
             await exchange.answer(cell.refusal)
 
     async def _run(self, cell: ConnectionCell, exchange: "_Exchange") -> None:
-        scope, token = cell.scope, cell.token
-        scope[CELL] = cell
-        scope["user"] = UnauthenticatedUser() if token is None else TokenUser(token)
-        scope["auth"] = AuthCredentials() if token is None else AuthCredentials(list(token.scopes))
+        token = cell.token
+        cell.scope[CELL] = cell
+        cell.scope["user"] = UnauthenticatedUser() if token is None else TokenUser(token)
+        cell.scope["auth"] = AuthCredentials() if token is None else TokenCredentials(token)
         before = current_cell.set(cell)
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await self.app(cell.scope, exchange.receive, exchange.send)
         except Exception as error:
             if exchange.refusal_for(error) is None:
                 raise
