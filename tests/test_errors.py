@@ -1,6 +1,7 @@
 """The error tree: which status and code each refusal has, and what its three texts may hold."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -72,23 +73,23 @@ def test_description_tells_apart_only_what_a_client_can_act_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "text"),
+    ("make", "text"),
     [
-        (InvalidToken(Reason.EXPIRED), "expired"),
-        (InvalidToken(Reason.EXPIRED, detail="exp is 1"), "expired: exp is 1"),
-        (InvalidRequest(), "malformed_request"),
-        (InvalidRequest(detail="two tokens"), "malformed_request: two tokens"),
-        (MissingToken(), "missing_token"),
-        (MissingToken(detail="no field"), "missing_token: no field"),
-        (TemporarilyUnavailable(), "keys_unavailable"),
-        (TemporarilyUnavailable(detail="the issuer is down"), "keys_unavailable: the issuer is down"),
-        (ExchangeRefused("invalid_grant"), "'invalid_grant'"),
-        (ExchangeRefused("invalid_grant", "expired\n"), r"'invalid_grant': 'expired\n'"),
+        (lambda: InvalidToken(Reason.EXPIRED), "expired"),
+        (lambda: InvalidToken(Reason.EXPIRED, detail="exp is 1"), "expired: exp is 1"),
+        (lambda: InvalidRequest(), "malformed_request"),
+        (lambda: InvalidRequest(detail="two tokens"), "malformed_request: two tokens"),
+        (lambda: MissingToken(), "missing_token"),
+        (lambda: MissingToken(detail="no field"), "missing_token: no field"),
+        (lambda: TemporarilyUnavailable(), "keys_unavailable"),
+        (lambda: TemporarilyUnavailable(detail="the issuer is down"), "keys_unavailable: the issuer is down"),
+        (lambda: ExchangeRefused("invalid_grant"), "'invalid_grant'"),
+        (lambda: ExchangeRefused("invalid_grant", "expired\n"), r"'invalid_grant': 'expired\n'"),
     ],
 )
-def test_message_is_reason_and_detail(error: TokenGuardError, text: str) -> None:
+def test_message_is_reason_and_detail(make: Callable[[], TokenGuardError], text: str) -> None:
     """A log line that prints the error names the reason first."""
-    assert str(error) == text
+    assert str(make()) == text
 
 
 @given(st.text() | st.binary() | st.recursive(st.none() | st.text(), st.lists))
@@ -99,3 +100,9 @@ def test_text_from_a_stranger_is_shown_short_and_escaped(value: object) -> None:
     assert text.isascii()
     assert text.isprintable()
     assert len(text) <= 103
+
+
+@pytest.mark.parametrize(("length", "text"), [(98, f"'{'a' * 98}'"), (99, f"'{'a' * 99}...")])
+def test_text_is_shown_whole_up_to_a_hundred_characters(length: int, text: str) -> None:
+    """Three dots say that there is more."""
+    assert shown("a" * length) == text

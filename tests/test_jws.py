@@ -302,7 +302,11 @@ def nested_objects(depth: int) -> bytes:
     return b'{"[{":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
 
 
-@pytest.mark.parametrize("nested", [nested_arrays, nested_objects])
+def nested_after_others(depth: int) -> bytes:
+    return b"[" + b"[]," * MAX_JSON_DEPTH + nested_arrays(depth - 1) + b"]"
+
+
+@pytest.mark.parametrize("nested", [nested_arrays, nested_objects, nested_after_others])
 @pytest.mark.parametrize("read", [read_json, read_document])
 def test_json_may_be_nested_so_deep_and_no_deeper(
     read: Callable[[bytes], object], nested: Callable[[int], bytes]
