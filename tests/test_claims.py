@@ -38,6 +38,11 @@ CLAIMS: dict[str, Any] = {
     "exp": NOW + 300,
     "scope": "read:contacts",
 }
+SEND = "the client must send its access token"
+SET_THE_CLOCK = "set the clock of this machine, or the issuer's; leeway is for a few seconds"
+SET_AUDIENCE = (
+    "set audience to the name under which the issuer knows this API, or let the client ask for a token for it"
+)
 NEITHER_TEXT_NOR_ABSENT: list[object] = [5, 1.5, True, None, [], ["a"], {}]
 
 
@@ -67,30 +72,59 @@ def reason(claims: Mapping[str, Any], policy: ClaimPolicy = POLICY, **options: A
     [
         ({"exp": "soon"}, POLICY, "the claim 'exp' has the wrong type"),
         ({"aud": []}, POLICY, "the claim 'aud' has the wrong type"),
-        ({"exp": NOW}, POLICY, f"exp is {NOW}, the time is {NOW}"),
-        ({"nbf": NOW + 1}, POLICY, f"nbf is {NOW + 1}, the time is {NOW}"),
-        ({"iat": NOW + 1}, POLICY, f"iat is {NOW + 1}, the time is {NOW}"),
-        ({"iat": NOW - 8}, replace(POLICY, max_token_age=7), f"iat is {NOW - 8}, the time is {NOW}"),
-        ({}, STRICT, "this is not an access token: its header typ is not at+jwt"),
-        ({"at_hash": "x"}, POLICY, "this is not an access token: it has at_hash, as ID tokens do"),
-        ({"c_hash": "x"}, POLICY, "this is not an access token: it has c_hash, as ID tokens do"),
-        ({"events": {}}, POLICY, "this is not an access token: it has events, as logout tokens do"),
-        ({"typ": "ID"}, POLICY, "this is not an access token: its typ claim names another kind of token"),
-        ({"token_use": "id"}, POLICY, "this is not an access token: its token_use is not access"),
+        (
+            {"exp": NOW},
+            POLICY,
+            (
+                f"exp is {NOW}, 0 s before this machine's time, {NOW}"
+                "; where tokens just issued are refused, set the clock of this machine"
+            ),
+        ),
+        ({"nbf": NOW + 1}, POLICY, f"nbf is {NOW + 1}, 1 s after this machine's time, {NOW}; {SET_THE_CLOCK}"),
+        ({"iat": NOW + 1}, POLICY, f"iat is {NOW + 1}, 1 s after this machine's time, {NOW}; {SET_THE_CLOCK}"),
+        (
+            {"iat": NOW - 8},
+            replace(POLICY, max_token_age=7),
+            (
+                f"iat is {NOW - 8}, 8 s before this machine's time, {NOW}"
+                "; the setting max_token_age says how old a token may be"
+            ),
+        ),
+        (
+            {},
+            STRICT,
+            "the header's typ is not at+jwt, which profile='rfc9068' demands: leave the profile out, if it is JWT",
+        ),
+        ({"at_hash": "x"}, POLICY, f"this is not an access token: it has at_hash, as ID tokens do; {SEND}"),
+        ({"c_hash": "x"}, POLICY, f"this is not an access token: it has c_hash, as ID tokens do; {SEND}"),
+        ({"events": {}}, POLICY, f"this is not an access token: it has events, as logout tokens do; {SEND}"),
+        ({"typ": "ID"}, POLICY, f"this is not an access token: its typ claim names another kind of token; {SEND}"),
+        ({"token_use": "id"}, POLICY, f"this is not an access token: its token_use is not access; {SEND}"),
         ({"cnf": {"jkt": "x"}}, POLICY, "the token has cnf, and no binding method is supported"),
-        ({"aud": "b"}, POLICY, f"the token is for 'b', accepted are '{AUDIENCE}'"),
+        ({"aud": "b"}, POLICY, f"the token is for 'b', accepted are '{AUDIENCE}'; {SET_AUDIENCE}"),
         (
             {"aud": ["b"]},
             replace(POLICY, audiences=frozenset({"d", "c"})),
-            "the token is for ['b'], accepted are 'c', 'd'",
+            f"the token is for ['b'], accepted are 'c', 'd'; {SET_AUDIENCE}",
         ),
-        ({"aud": "b"}, replace(POLICY, audiences=frozenset()), "the token is for 'b', accepted are none"),
+        (
+            {"aud": "b"},
+            replace(POLICY, audiences=frozenset()),
+            f"the token is for 'b', accepted are none; {SET_AUDIENCE}",
+        ),
         (
             {"token_use": "access"},
             replace(POLICY, client_ids=frozenset({"web"})),
-            "client_id is 'spa', which is not among the issuer's client_ids",
+            "client_id is 'spa', which is not among the issuer's client_ids: add it, if it is yours",
         ),
-        ({"org_id": "b"}, replace(POLICY, organizations=frozenset({"a"})), "org_id is 'b'"),
+        (
+            {"org_id": "b"},
+            replace(POLICY, organizations=frozenset({"a"})),
+            (
+                "org_id is 'b', which the issuer's organizations do not list: add it, or let the client log in to one that"
+                " they do"
+            ),
+        ),
         (
             {"tid": "b"},
             replace(POLICY, tenants=frozenset({"a"})),
@@ -106,18 +140,26 @@ def test_log_says_what_was_found_and_what_is_needed(claims: dict[str, Any], poli
     assert refused.value.detail == detail
 
 
-def test_log_names_the_claim_that_is_missing() -> None:
-    """JWT-03: and it is told apart from one of the wrong type."""
+@pytest.mark.parametrize(
+    ("name", "policy", "fix"),
+    [
+        ("exp", POLICY, "no token without it is accepted"),
+        ("exp", STRICT, "profile='rfc9068' demands it"),
+        ("iat", replace(POLICY, max_token_age=9), "max_token_age needs it"),
+    ],
+)
+def test_log_names_the_claim_that_is_missing(name: str, policy: ClaimPolicy, fix: str) -> None:
+    """JWT-03: and what demands it."""
     with pytest.raises(InvalidToken) as refused:
-        check({}, without="exp")
-    assert refused.value.detail == "the token has no exp"
+        check({}, policy, without=name)
+    assert refused.value.detail == f"the token has no {name}; {fix}"
 
 
 def test_log_says_that_an_id_token_has_a_nonce_and_no_scope() -> None:
     """What tells the ID tokens of issuers that put no hash into them."""
     with pytest.raises(InvalidToken) as refused:
         check({"nonce": "x"}, without="scope")
-    assert refused.value.detail == "this is not an access token: it has nonce and no scope"
+    assert refused.value.detail == f"this is not an access token: it has nonce and no scope; {SEND}"
 
 
 # Times.

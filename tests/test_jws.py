@@ -474,7 +474,10 @@ GOOD_HEADER = b'{"alg":"RS256"}'
         ("a" * 20_000, "the token is longer than 16384 bytes"),
         ("é..", "the token holds characters outside ASCII"),
         ("a.b", "the token has 2 segments, not three"),
-        ("....", "the token has 5 segments (an encrypted token, JWE), not three"),
+        (
+            "....",
+            "the token has 5 segments, not three: it is encrypted (JWE), and the issuer must be set to sign alone",
+        ),
         (compact(b"{}" + b" " * 5_000), "the header is longer than 4096 bytes"),
         (compact(b"[]"), "the header is not a JSON object"),
         (compact(b"{} {}"), "the header cannot be read: something follows the JSON value"),
