@@ -121,8 +121,8 @@ def reason(claims: Mapping[str, Any], policy: ClaimPolicy = POLICY, **options: A
             {"org_id": "b"},
             replace(POLICY, organizations=frozenset({"a"})),
             (
-                "org_id is 'b', which the issuer's organizations do not list: add it, or let the client log in to one that"
-                " they do"
+                "org_id is 'b', which the issuer's organizations do not list: add it, or let the client log in to one"
+                " that they do"
             ),
         ),
         (

@@ -203,6 +203,13 @@ def test_refuses_what_is_no_requirement(member: Any) -> None:
             make(member)
 
 
+def test_a_decorator_without_its_parentheses_is_told_above_which_view() -> None:
+    """SCOPE-03: the stack ends in the import of a whole module; the name says where to look."""
+    with pytest.raises(ConfigurationError) as refused:
+        all_of(token)  # type: ignore[arg-type]
+    assert str(refused.value) == 'give the scopes in parentheses: @requires_scope("read:contacts") above token'
+
+
 def test_any_of_nothing_is_a_mistake() -> None:
     """SCOPE-08: no alternative could ever be met."""
     with pytest.raises(ConfigurationError, match=r"^any_of\(\) needs at least one alternative$"):
