@@ -126,7 +126,7 @@ def _bytes(jwk: Mapping[str, Any], name: str) -> bytes:
 
 
 def _rsa(jwk: Mapping[str, Any]) -> tuple[Any, tuple[int, ...]]:
-    modulus, exponent = (int.from_bytes(_bytes(jwk, name), "big") for name in ("n", "e"))
+    modulus, exponent = (int.from_bytes(_bytes(jwk, name)) for name in ("n", "e"))
     if not MIN_RSA_BITS <= modulus.bit_length() <= MAX_RSA_BITS:
         raise OddKeyError(f"its modulus has {modulus.bit_length()} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are accepted")
     if exponent < 3 or exponent % 2 == 0:  # with e=1 every text is its own signature
@@ -136,10 +136,9 @@ def _rsa(jwk: Mapping[str, Any]) -> tuple[Any, tuple[int, ...]]:
 
 def _ec(jwk: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
     curve, x, y = jwk.get("crv"), _bytes(jwk, "x"), _bytes(jwk, "y")
-    size = _COORDINATE_BYTES.get(curve) if isinstance(curve, str) else None
-    if size is None or len(x) != size or len(y) != size:
+    if not isinstance(curve, str) or not len(x) == len(y) == _COORDINATE_BYTES.get(curve):
         raise OddKeyError("its crv is unknown or its coordinates do not have the curve's full length")
-    return _build_ec, (curve, int.from_bytes(x, "big"), int.from_bytes(y, "big"))
+    return _build_ec, (curve, int.from_bytes(x), int.from_bytes(y))
 
 
 def _okp(jwk: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
