@@ -4,7 +4,7 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from token_guard import (
     AccessToken,
     ConfigurationError,
     InsufficientScope,
+    InvalidToken,
     MissingToken,
     Reason,
     TemporarilyUnavailable,
@@ -207,6 +208,37 @@ def test_a_refusal_raised_inside_the_view_is_its_answer() -> None:
         assert cell.refusal.scope == "delete:contacts"
 
 
+def test_a_refusal_of_the_view_s_own_is_its_answer() -> None:
+    """An application may refuse for reasons that only it knows, sync and async."""
+
+    def view() -> str:
+        raise InvalidToken(Reason.REVOKED)
+
+    async def async_view() -> str:
+        return view()
+
+    for each in (view, async_view):
+        cell = admitted()
+        assert call(requires()(each), cell) == (401, Reason.REVOKED)
+        assert isinstance(cell.refusal, InvalidToken)
+
+
+def test_a_refused_generator_raises() -> None:
+    """What is streamed has no place for a response: the refusal crosses the framework, sync and async."""
+
+    def view() -> Iterator[str]:
+        yield "answer"
+
+    async def async_view() -> AsyncIterator[str]:
+        yield "answer"
+
+    for each in (view, async_view):
+        cell = opened(Access.PUBLIC)
+        with around(cell), pytest.raises(MissingToken, match="the view needs a token: all of \\(scope a\\)"):
+            requires("a")(each)()
+        assert isinstance(cell.refusal, MissingToken)
+
+
 def test_other_errors_of_the_view_are_its_own() -> None:
     """What is no refusal passes through as it is."""
 
@@ -248,6 +280,23 @@ def test_the_requirements_of_stacked_decorators_all_count() -> None:
     requirement = getattr(view, MARKER).requirement
     assert "scope a" in str(requirement)
     assert "scope b" in str(requirement)
+
+
+def test_knows_an_asynchronous_view_by_what_its_framework_left() -> None:
+    """What `as_view()` of an asynchronous Django class makes, and its method as `method_decorator` hands it on."""
+
+    class View:
+        view_is_async = True
+
+        def dispatch(self) -> Any:
+            return asynchronous([])()
+
+    made = plain([])
+    made._is_coroutine = object()  # type: ignore[attr-defined]
+    for view in (made, functools.partial(View().dispatch)):
+        answer = requires("a")(view)()
+        assert inspect.isawaitable(answer)
+        assert call(lambda answer=answer: answer, opened(Access.PUBLIC)) == (401, Reason.MISSING_TOKEN)  # type: ignore[misc]
 
 
 def test_a_guarded_view_looks_like_the_view() -> None:
@@ -348,7 +397,7 @@ def test_a_refusal_of_an_asynchronous_django_class_can_be_awaited() -> None:
 @pytest.mark.parametrize("decorate", [requires(), public], ids=["requires", "public"])
 def test_refuses_to_decorate_what_is_no_view(decorate: Callable[[Any], Any], view: object) -> None:
     """Functions, methods and view classes; anything else would be guarded only in appearance."""
-    with pytest.raises(TypeError, match="view class"):
+    with pytest.raises(TypeError, match=f"a function, a method or a view class, not {type(view).__name__}$"):
         decorate(view)
 
 
@@ -437,6 +486,9 @@ def test_tells_a_public_view_by_view_class_or_handler() -> None:
     assert [is_public(one_handler, method) for method in ("GET", "HEAD", "POST")] == [True, True, False]
     assert is_public(view_of(public(type("View", (DjangoLike,), {}))), "POST")
     assert is_public(public(plain([])), "GET")
+    assert is_public(view_of(type("View", (DjangoLike,), {"head": public(handler)})), "HEAD")
+    view_set = SimpleNamespace(cls=type("ViewSet", (), {"list": public(handler)}), actions={"get": "list"})
+    assert [is_public(view_set, method) for method in ("GET", "POST")] == [True, False]
     for closed in (plain([]), requires()(plain([])), view_of(DjangoLike), None, object()):
         assert not is_public(closed, "GET")
 
@@ -463,8 +515,14 @@ def test_a_request_without_a_token_has_none_to_give(access: Access) -> None:
 @pytest.mark.parametrize("cell", [None, RequestCell(render)], ids=["no guard", "an undecided guard"])
 def test_asking_without_a_guard_is_a_configuration_error(cell: RequestCell | None) -> None:
     """Closed by default: code outside of a guard is told so."""
-    with around(cell), pytest.raises(ConfigurationError, match="no guard"):
+    with around(cell), pytest.raises(ConfigurationError) as error:
         current_access_token()
+    assert str(error.value) == (
+        "no guard has decided about this request: put the Token Guard middleware (ASGI, Django) or extension (Flask)"
+        " around the application, before anything that asks for the access token:"
+        " token_guard_asgi.TokenGuardMiddleware, token_guard_django.TokenGuardMiddleware"
+        " or token_guard_flask.TokenGuard"
+    )
 
 
 def test_requests_do_not_see_each_other() -> None:

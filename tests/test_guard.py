@@ -97,7 +97,7 @@ def test_everything_else_is_refused(
     """BEARER-05 to BEARER-08: closed by default, and a refused request keeps nothing of what it sent."""
     cell = decided(decide, Guard(organizer), *headers)
     assert outcome(cell) is reason
-    assert cell.raw_token is None
+    assert (cell.raw_token, cell.target) == (None, ("GET", "/contacts"))
 
 
 def test_an_outage_refuses_without_a_judgement(decide: Decide, issuer: LocalIssuer) -> None:
@@ -255,15 +255,18 @@ def test_takes_a_resource_server_or_a_path_to_one(organizer: ResourceServer) -> 
     [
         ({}, "ISSUER is required"),
         ({"ISSUER": "https://a.example/"}, "AUDIENCE is required"),
-        ({"ISSUER": "https://a.example/", "AUDIENCE": "a", "AUDIENCES": "b"}, "AUDIENCES is not a setting"),
+        (
+            {"ISSUER": "https://a.example/", "AUDIENCE": "a", "PUBLIC": "/"},
+            "TOKEN_GUARD_PUBLIC is not a setting; .*, REALM, PUBLIC_PATHS, ALLOW_ANONYMOUS, RESOURCE_SERVER",
+        ),
         ({"ISSUER": "https://a.example/", "AUDIENCE": "a", "LEEWAY": []}, "LEEWAY"),
         ({"ISSUER": "https://a.example/", "AUDIENCE": "a", "ALLOW_ANONYMOUS": "yes"}, "allow_anonymous"),
         ({"RESOURCE_SERVER": "token_guard.missing"}, "RESOURCE_SERVER"),
         ({"RESOURCE_SERVER": "no_such_module.organizer"}, "RESOURCE_SERVER"),
         ({"RESOURCE_SERVER": "organizer"}, "RESOURCE_SERVER"),
         ({"RESOURCE_SERVER": ""}, "RESOURCE_SERVER"),
-        ({"RESOURCE_SERVER": "token_guard.Reason"}, "RESOURCE_SERVER must be"),
-        ({"RESOURCE_SERVER": 7}, "RESOURCE_SERVER must be"),
+        ({"RESOURCE_SERVER": "token_guard.Reason"}, "TOKEN_GUARD_RESOURCE_SERVER must be"),
+        ({"RESOURCE_SERVER": 7}, "TOKEN_GUARD_RESOURCE_SERVER must be"),
         ({"RESOURCE_SERVER": "a.b", "AUDIENCE": "organize"}, "contradict"),
     ],
     ids=repr,

@@ -39,7 +39,9 @@ def test_an_unknown_setting_is_told_all_that_are_known() -> None:
     with pytest.raises(ConfigurationError) as refused:
         read_settings({**GOOD, "AUDIENSE": "organize"}, "TOKEN_GUARD_", also=("PUBLIC_PATHS",))
     known = ", ".join([*NAMES, "PUBLIC_PATHS"])
-    assert str(refused.value) == f"TOKEN_GUARD_AUDIENSE is not a setting; known are {known}"
+    assert str(refused.value) == (
+        f"TOKEN_GUARD_AUDIENSE is not a setting; known are {known}; did you mean TOKEN_GUARD_AUDIENCE?"
+    )
 
 
 @pytest.mark.parametrize(
