@@ -318,7 +318,11 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["act", "may_act"])
-@pytest.mark.parametrize("value", ["service", None, [], {"sub": 7}, {"act": None}, nested(MAX_ACTORS + 1)], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    ["service", None, [], {"sub": 7}, {"iss": 7}, {"client_id": 7}, {"act": None}, nested(MAX_ACTORS + 1)],
+    ids=repr,
+)
 def test_refuses_an_actor_that_is_no_object(name: str, value: object) -> None:
     """An actor is an object with a name, and the actors before it are as well, up to a bound."""
     assert reason({name: value}) is Reason.CLAIM_MALFORMED
