@@ -28,10 +28,13 @@ def bearer_token(headers: Sequence[tuple[str, str]]) -> str:
         InvalidToken: the credential is longer than `MAX_TOKEN_BYTES`.
     """
     joined = ",".join([value for name, value in headers if name.lower() == "authorization"]).strip(" \t")
-    scheme = _SCHEME.match(joined)
-    if scheme is None or scheme[1].lower() != "bearer":  # RFC 9110 11.1: scheme names are case-insensitive
-        raise MissingToken(detail="no Authorization header with the Bearer scheme")
-    credential = joined[scheme.end() :]
+    if joined.startswith("Bearer "):  # as nearly everybody writes it: a microsecond less than the expression
+        credential = joined[7:].lstrip(" ")
+    else:
+        scheme = _SCHEME.match(joined)
+        if scheme is None or scheme[1].lower() != "bearer":  # RFC 9110 11.1: scheme names are case-insensitive
+            raise MissingToken(detail="no Authorization header with the Bearer scheme")
+        credential = joined[scheme.end() :]
     if len(credential) > MAX_TOKEN_BYTES:
         raise InvalidToken(Reason.TOO_LARGE, detail=f"the credential is longer than {MAX_TOKEN_BYTES} bytes")
     # Nearly all credentials hold nothing but these characters: to delete them costs a fifth of the expression's 3 us.

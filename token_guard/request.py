@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Refusal = RequestRejected | TemporarilyUnavailable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one costs three times as much to make
 class RequestView:
     """A whole request, in the form that every framework can give it.
 

@@ -18,15 +18,17 @@ from token_guard.guard import Guard, Refusal, RequestCell, RequestView
 
 CELL = "token_guard"  # the key of the scope under which a connection finds its own cell
 
+# The header fields that a guard reads, in lower case as ASGI demands. To decode all of them costs more than the rest.
+_READ = {name.encode(): name for name in ("authorization", "origin", "access-control-request-method")}
 _DENIAL = "websocket.http.response"  # the extension by which a server refuses a WebSocket with a whole response
 _CLOSE = WebSocketClose(WS_1008_POLICY_VIOLATION)
 
 
 def request_view(scope: Scope) -> RequestView:
     """Return the connection as the core sees it."""
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    read = [(_READ[name], value.decode("latin-1")) for name, value in scope["headers"] if name in _READ]
     # The scope of a WebSocket names no method: its handshake is a GET (RFC 6455 4.1).
-    return RequestView(scope.get("method", "GET"), lambda: str(URL(scope=scope)), headers)
+    return RequestView(scope.get("method", "GET"), lambda: str(URL(scope=scope)), read)
 
 
 def route_path(scope: Scope) -> str:

@@ -5,7 +5,7 @@ must not know what a token is, nor which framework runs inside. ASGI 3.0; RFC 67
 """
 
 import sys
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -99,7 +99,7 @@ class TokenGuardMiddleware:
             await exchange.answer(cell.refusal)
 
     async def _run(self, cell: ConnectionCell, exchange: "_Exchange") -> None:
-        token = cell.token
+        token, outer = cell.token, cell.scope.get(CELL)
         cell.scope[CELL] = cell
         cell.scope["user"] = UnauthenticatedUser() if token is None else TokenUser(token)
         cell.scope["auth"] = AuthCredentials() if token is None else TokenCredentials(token)
@@ -111,6 +111,8 @@ class TokenGuardMiddleware:
                 raise
         finally:
             current_cell.reset(before)
+            # The outer guard's again; and no circle is left for the garbage collector, dearer than all of the above.
+            cell.scope[CELL] = outer
 
 
 class _Exchange:
@@ -127,20 +129,22 @@ class _Exchange:
         self._outer_error = sys.exc_info()[1]  # what our caller handles is none of the application's
         self._send = send
 
-    async def send(self, message: Message) -> None:
-        """Pass a message of the application on, unless a refusal is the answer: then that, once, and nothing more."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message of the application on, unless a refusal is the answer: then that, once, and nothing more.
+
+        Hands on what is to be awaited: a coroutine around each message would cost as much as the guard's decision.
+        """
         if self._answered:
-            return
+            return _nothing()
         kind = message["type"]
         if kind in _BEGINNINGS:
             # An error page is sent while the error is handled: Starlette's handlers do so, and do not tell what it was.
             error = sys.exc_info()[1] if kind == "http.response.start" else None
             refusal = self.refusal_for(None if error is self._outer_error else error)
             if refusal is not None:
-                await self.answer(refusal)
-                return
+                return self.answer(refusal)
             self.open = self._accepted = _BEGINNINGS[kind]
-        await self._send(message)
+        return self._send(message)
 
     def refusal_for(self, error: BaseException | None) -> Refusal | None:
         """Return the refusal that the client gets in place of `error`, or of what the application has to say."""
@@ -153,3 +157,7 @@ class _Exchange:
         self.open, self._answered = False, True
         answer = self._cell.answer(refusal, accepted=self._accepted)
         await answer(self._cell.scope, self.receive, self._send)
+
+
+async def _nothing() -> None:
+    pass
