@@ -1,1 +1,1 @@
-"""What a validation costs, against the bare signature check of cryptography. Started by scripts/bench."""
+"""What Token Guard costs, against the bare signature check of cryptography. Started by scripts/bench."""

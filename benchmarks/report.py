@@ -1,0 +1,94 @@
+"""What was measured, as tables: for a terminal, for Markdown and for JSON. Knows nothing of what the numbers mean."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Cell = str | float | None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """How a table is drawn: into `file`, a bar a row for the number in each of `columns`, measured in `unit`."""
+
+    file: str
+    columns: tuple[str, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers under a title. `failure` says what is wrong with them, where something is."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+    note: str = ""
+    chart: Chart | None = None
+    failure: str = ""
+
+    def column(self, name: str) -> list[Cell]:
+        """Return the cells of one column."""
+        position = self.columns.index(name)
+        return [row[position] for row in self.rows]
+
+
+def say(text: str) -> None:
+    """Print one line of progress. It goes to stderr: stdout is for the tables."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def shown(cell: Cell) -> str:
+    """Return a cell as text: three digits that mean something, whole numbers as they are."""
+    match cell:
+        case None:
+            return ""
+        case float() if abs(cell) < 100:
+            return f"{cell:.2f}"
+        case float() | int():
+            return f"{cell:,.0f}"
+    return cell
+
+
+def as_text(table: Table) -> str:
+    """Return a table for a terminal."""
+    body = [[shown(cell) for cell in row] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(table.columns, *body, strict=True)]
+    lines = [_aligned(row, widths) for row in (table.columns, *body)]
+    return "\n".join([f"{table.title}", *lines, *([table.note] if table.note else [])])
+
+
+def as_markdown(table: Table) -> str:
+    """Return a table for a page, under a heading."""
+    lines = [f"## {table.title}", ""]
+    if table.chart is not None:
+        lines += [f"![{table.title}]({table.chart.file})", ""]
+    lines += [_piped(table.columns), _piped(["---"] + ["---:"] * (len(table.columns) - 1))]
+    lines += [_piped([shown(cell) for cell in row]) for row in table.rows]
+    return "\n".join(lines + (["", table.note] if table.note else []))
+
+
+def as_json(table: Table) -> dict[str, Any]:
+    """Return a table as what JSON can hold: an object a row."""
+    return {"title": table.title, "rows": [dict(zip(table.columns, row, strict=True)) for row in table.rows]}
+
+
+def bars(table: Table) -> Iterator[tuple[str, str, float]]:
+    """Return what a table's chart shows: row, column and number. Rows without a number are left out."""
+    if table.chart is None:
+        return
+    for row in table.rows:
+        cells = dict(zip(table.columns, row, strict=True))
+        for name in table.chart.columns:
+            if isinstance(number := cells[name], (int, float)):
+                yield str(row[0]), name, number
+
+
+def _aligned(cells: tuple[str, ...] | list[str], widths: list[int]) -> str:
+    first, *others = zip(cells, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+
+
+def _piped(cells: tuple[str, ...] | list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
