@@ -57,7 +57,9 @@ def main() -> None:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     if options.docs:
         write_docs(conditions, tables)
-    sys.exit(any(table.failure for table in tables))
+    failures = [f"{table.title}: {table.failure}" for table in tables if table.failure]
+    if failures:
+        sys.exit("\n".join(failures))
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -1,8 +1,8 @@
 """What the guard of each framework adds to a request whose token it remembers: in this process, without sockets."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
-from itertools import cycle, islice
 from typing import Any
 
 from benchmarks.applications import BODY, FRAMEWORKS, Guarding
@@ -51,19 +51,23 @@ def client(framework: str, guarding: Guarding, tokens: list[str]) -> tuple[Calla
     """Return what asks an application for one request, and requests with these tokens."""
     app = FRAMEWORKS[framework](guarding)
     if framework in ("Starlette", "FastAPI"):
-        return (lambda scope: _ask_asgi(app, scope)), [_scope("http", token) for token in tokens]
-    return (lambda environ: _ask_wsgi(app, environ)), [_environ(token) for token in tokens]
+        return partial(_ask_asgi, app), [_scope("http", token) for token in tokens]
+    return partial(_ask_wsgi, app), [_environ(token) for token in tokens]
 
 
 def connections(organizer: Any, tokens: list[str]) -> Iterator[Case]:
     """What is no request: the messages of a WebSocket that is open, and the life of the application."""
     scopes = {
         "WebSocket of 100 messages": [_scope("websocket", token) for token in tokens],
-        "lifespan": list(islice(cycle([{"type": "lifespan"}]), len(tokens))),
+        "lifespan": [{"type": "lifespan"} for _ in tokens],
     }
     for name, inputs in scopes.items():
         for kind, app in (("open", _talk), ("hit", TokenGuardMiddleware(_talk, organizer))):
-            yield Case(f"{name}, {kind}", lambda scope, app=app: finish(app(dict(scope), _receive, _ignore)), inputs, FLOOR)
+            yield Case(f"{name}, {kind}", partial(_connect, app), inputs, FLOOR)
+
+
+def _connect(app: Any, scope: dict[str, Any]) -> None:
+    finish(app(dict(scope), _receive, _ignore))
 
 
 async def _talk(scope: Any, receive: Any, send: Any) -> None:

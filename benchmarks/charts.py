@@ -1,4 +1,4 @@
-"""Draw a table as horizontal bars, in plain SVG: light or dark as the reader's page is. Knows nothing of the numbers."""
+"""Draw a table as horizontal bars, in plain SVG, light or dark as the reader's page is."""
 
 from html import escape
 
@@ -30,10 +30,10 @@ def svg(table: Table) -> str:
     for position, (label, column, number) in enumerate(drawn, start=1):
         name = label if len(columns) == 1 else f"{label}, {column}"
         top, length = position * _ROW + 6, max(1, round(_BARS * max(0, number) / longest))
+        colour = _COLOURS[columns.index(column) % len(_COLOURS)]
         lines += [
             f'<text x="{_LABELS - 6}" y="{top + 10}" text-anchor="end">{escape(name)}</text>',
-            f'<rect x="{_LABELS}" y="{top}" width="{length}" height="{_BAR}" '
-            f'fill="{_COLOURS[columns.index(column) % len(_COLOURS)]}"/>',
+            f'<rect x="{_LABELS}" y="{top}" width="{length}" height="{_BAR}" fill="{colour}"/>',
             f'<text x="{_LABELS + length + 5}" y="{top + 10}">{shown(number)}</text>',
         ]
     return "\n".join([*lines, "</svg>", ""])

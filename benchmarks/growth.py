@@ -7,9 +7,9 @@ from resource import getpagesize
 from time import process_time
 from typing import Any
 
-from benchmarks.plan import Plan
 from benchmarks.measure import Case, measure
 from benchmarks.memory import shared_secret_server
+from benchmarks.plan import Plan
 from benchmarks.report import Cell, Chart, Table, say
 from benchmarks.tokens import AUDIENCE, SCOPE, bare, key_set, mint, stream
 from token_guard import Issuer, ResourceServer
@@ -36,9 +36,7 @@ def run(plan: Plan) -> Iterator[Table]:
         rows.append((label, floor.best, cold.best_ratio, cold.median_ratio, hit.best_ratio, hit.median_ratio))
     columns = ("what grows", "bare, best µs", "cold: of best", "cold: of medians", "hit: of best", "hit: of medians")
     unit = "times the bare check of the same tokens"
-    yield Table(
-        "Growth", columns, rows, chart=Chart("growth.svg", ("cold: of best", "hit: of best"), unit)
-    )
+    yield Table("Growth", columns, rows, chart=Chart("growth.svg", ("cold: of best", "hit: of best"), unit))
     yield distinct(plan.distinct)
 
 

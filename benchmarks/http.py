@@ -32,11 +32,13 @@ COLD_AT_MOST = 1.6  # times what the signature check adds
 CONNECTIONS = 16
 START_TIMEOUT = 60.0  # seconds
 _LUA = Path(__file__).with_name("wrk.lua")
-_TOKENS = "TOKEN_GUARD_BENCH_TOKENS"
+TOKENS = "TOKEN_GUARD_BENCH_TOKENS"
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second has so many
 
 _UVICORN = "-m uvicorn benchmarks.applications:served --factory --no-access-log --log-level warning --host 127.0.0.1"
-_GUNICORN = "-m gunicorn benchmarks.applications:served() --worker-class gthread --log-level warning --no-control-socket"
+_GUNICORN = (
+    "-m gunicorn benchmarks.applications:served() --worker-class gthread --log-level warning --no-control-socket"
+)
 
 # framework -> what starts its server, given a port and a number of processes
 SERVERS = {
@@ -60,7 +62,7 @@ class Server:
 def run(plan: Plan) -> Iterator[Table]:
     """Load every server in turn. Without wrk there is one line that says how to get it."""
     if shutil.which("wrk") is None:
-        say("http: skipped, as there is no wrk; it is a package of Debian's: scripts/setup-package wrk")
+        say("http: skipped, as there is no wrk; scripts/setup-package wrk brings it")
         return
     seen: dict[tuple[str, int], dict[str, Server]] = {}
     with TemporaryDirectory() as folder:
@@ -68,7 +70,7 @@ def run(plan: Plan) -> Iterator[Table]:
         jwks, tokens = Path(folder, "jwks.json"), Path(folder, "tokens")
         jwks.write_text(json.dumps(issuer.jwks()))
         tokens.write_text("\n".join(mint(issuer, plan.tokens)))
-        environment = {ISSUER: issuer.url, JWKS: str(jwks), _TOKENS: str(tokens)}
+        environment = {ISSUER: issuer.url, JWKS: str(jwks), TOKENS: str(tokens)}
         for framework in FRAMEWORKS:
             for processes in plan.processes:
                 say(f"http: {framework}, {processes} processes")
@@ -104,11 +106,9 @@ def serving(framework: str, processes: int, environment: dict[str, str]) -> Iter
     with create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, *SERVERS[framework].format(port=port, processes=processes).split()]
-    process = subprocess.Popen(
-        command, env={**os.environ, **environment, FRAMEWORK: framework}, start_new_session=True
-    )
+    process = subprocess.Popen(command, env={**os.environ, **environment, FRAMEWORK: framework}, start_new_session=True)
     try:
-        _wait_for(port, process, Path(environment[_TOKENS]).read_text().partition("\n")[0])
+        _wait_for(port, process, Path(environment[TOKENS]).read_text().partition("\n")[0])
         yield Server(port, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)

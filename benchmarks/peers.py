@@ -85,6 +85,8 @@ def _joserfc(issuer: LocalIssuer) -> Validate:
 
 
 def _authlib(issuer: LocalIssuer) -> Validate:
+    import authlib.deprecate  # noqa: F401  # first, as it switches its warnings on
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it recommends joserfc, which is measured, too
         from authlib.jose import JsonWebKey, JsonWebToken

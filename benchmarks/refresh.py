@@ -25,9 +25,7 @@ def run(plan: Plan) -> Iterator[Table]:
     issuer = LocalIssuer()
     for _ in range(7):  # as many keys as large issuers publish
         issuer.add_key("RS256")
-    organizer = ResourceServer(
-        issuer=issuer.url, audience=AUDIENCE, transport=issuer.transport(), token_cache_size=0
-    )
+    organizer = ResourceServer(issuer=issuer.url, audience=AUDIENCE, transport=issuer.transport(), token_cache_size=0)
     organizer.warm_up()
     tokens = mint(issuer, plan.tokens)
 

@@ -1,7 +1,7 @@
 """What was measured, as tables: for a terminal, for Markdown and for JSON. Knows nothing of what the numbers mean."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +85,10 @@ def bars(table: Table) -> Iterator[tuple[str, str, float]]:
                 yield str(row[0]), name, number
 
 
-def _aligned(cells: tuple[str, ...] | list[str], widths: list[int]) -> str:
+def _aligned(cells: Sequence[str], widths: list[int]) -> str:
     first, *others = zip(cells, widths, strict=True)
     return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
 
 
-def _piped(cells: tuple[str, ...] | list[str]) -> str:
+def _piped(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import jwt
 
-from benchmarks.plan import Plan
 from benchmarks.measure import Case, measure, spread_of, table
+from benchmarks.plan import Plan
 from benchmarks.report import Cell, Table, say
 from benchmarks.tokens import AUDIENCE, key_set
 from token_guard import ResourceServer

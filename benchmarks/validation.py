@@ -4,12 +4,12 @@ Keys are warm. No token is validated twice in a row: each case walks through a l
 the cache of verified tokens off; for "hit" it holds them all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
-from benchmarks.plan import Plan
 from benchmarks.measure import Case, measure, table
 from benchmarks.peers import prepared
+from benchmarks.plan import Plan
 from benchmarks.report import Table, say
 from benchmarks.tokens import AUDIENCE, FLOOR, bare, mint, resource_server
 from token_guard import InvalidToken, KeyPolicy, Reason, ResourceServer
@@ -90,7 +90,7 @@ def refused(issuer: LocalIssuer, tokens: int) -> Iterator[Case]:
         yield Case(f"refused: {name}", partial(refuse, server.validate, reason), bad, FLOOR, at_most)
 
 
-def refuse(validate: partial[object], reason: Reason, token: str) -> None:
+def refuse(validate: Callable[[str], object], reason: Reason, token: str) -> None:
     """Validate a token that must be refused for this reason."""
     try:
         validate(token)

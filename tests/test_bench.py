@@ -1,46 +1,275 @@
 """The benchmarks run, and print what they say they print. No time is judged here."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
 
+import httpx
 import pytest
 
+from benchmarks import charts, counted, http, instructions, peers
+from benchmarks.__main__ import SUBJECTS
+from benchmarks.applications import FRAMEWORKS, GUARD, ISSUER, JWKS
+from benchmarks.measure import finish
+from benchmarks.report import Chart, Table, as_json, as_markdown, as_text
+from benchmarks.tokens import mint
+from token_guard.testing import LocalIssuer
 
-def bench(*options: str) -> str:
+ROOT = Path(__file__).parent.parent
+WITHOUT_PROGRAMS = {"PATH": ""}
+
+
+def bench(*options: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """Run the benchmarks as scripts/bench does once it has set up, with as little work as there can be."""
-    command = [sys.executable, "-m", "benchmarks", "--rounds=1", "--tokens=2", *options]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    command = [sys.executable, "-m", "benchmarks", "--tiny", *options]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
 
 
-def test_prints_a_table_of_every_case() -> None:
-    """One line a case, under the versions and a heading."""
-    lines = bench().splitlines()
-    assert lines[0].startswith("python 3.")
-    assert sum(line.endswith("  of bare RS256") for line in lines) == 12
-    assert [line[:14].strip() for line in lines[2:14]] == [
-        f"{kind} {algorithm}" for algorithm in ("RS256", "ES256", "EdDSA") for kind in ("bare", "cold", "hit", "PyJWT")
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a run of everything that needs no other program writes, and as `text` what it prints."""
+    file = tmp_path_factory.mktemp("bench") / "report.json"
+    needs_no_program = [subject for subject in SUBJECTS if subject not in ("http", "instructions")]
+    text = bench(*needs_no_program, "--json", str(file)).stdout
+    report: dict[str, Any] = json.loads(file.read_text())
+    return {**report, "text": text, "tables": {table["title"]: table["rows"] for table in report["tables"]}}
+
+
+def first_cells(rows: list[dict[str, Any]]) -> list[str]:
+    return [next(iter(row.values())) for row in rows]
+
+
+def test_prints_what_it_writes(report: dict[str, Any]) -> None:
+    """Versions, the machine and its load come first, as nobody could judge the numbers without."""
+    lines = report["text"].splitlines()
+    assert f"cryptography {version('cryptography')}" in lines
+    assert [line.split()[0] for line in lines[:6]] == ["date", "python", "cryptography", "pyjwt", "machine", "load"]
+    assert set(report["tables"]) <= set(lines)
+
+
+def test_compares_validation_with_its_floor_and_its_peers(report: dict[str, Any]) -> None:
+    """For each algorithm the bare check, ours cold and remembered, and every library that is installed."""
+    rows = {row["case"]: row for row in report["tables"]["Accepting a token"]}
+    for algorithm in ("RS256", "ES256", "EdDSA"):
+        for kind in ("bare", "cold", "hit", "PyJWT", "joserfc", "Authlib"):
+            row = rows[f"{kind} {algorithm}"]
+            assert row["best µs"] == row["median"] > 0
+            assert row["compared with"] == ("bare RS256" if kind == "hit" else f"bare {algorithm}")
+        assert rows[f"bare {algorithm}"]["ratio of best"] == 1
+    assert rows["hit RS256, 4 in turn"]["at most"] == 0.14
+
+
+def test_measures_every_refusal(report: dict[str, Any]) -> None:
+    """A row for each way to be refused, up to the signature."""
+    assert first_cells(report["tables"]["Refusing a token"]) == [
+        f"refused: {name}"
+        for name in (
+            "opaque",
+            "malformed header",
+            "malformed payload",
+            "60 kB of junk",
+            "unknown issuer",
+            "wrong audience",
+            "expired",
+            "algorithm not allowed",
+            "unknown kid in its cooldown",
+            "tampered",
+        )
     ]
 
 
-def test_prints_json_of_chosen_cases_and_their_floor() -> None:
+def test_measures_what_a_guard_adds_in_each_framework(report: dict[str, Any]) -> None:
+    """And what it adds to that which is no request."""
+    rows = report["tables"]["What a hit adds in process"]
+    assert first_cells(rows) == [*FRAMEWORKS, "WebSocket of 100 messages", "lifespan"]
+    assert all(row["added"] == pytest.approx(row["with a hit"] - row["open, best µs"]) for row in rows)
+
+
+def test_measures_memory_and_growth(report: dict[str, Any]) -> None:
+    """A remembered token takes some bytes, and no growth is left out."""
+    memory, *_ = report["tables"]["Memory of the cache of verified tokens"]
+    assert memory["what"] == "bytes a remembered token"
+    assert memory["measured"] > 200
+    assert [re.sub(r": \d+", "", what) for what in first_cells(report["tables"]["Growth"])[::3]] == [
+        "keys in the set",
+        "issuers",
+        "scopes in the token",
+    ]
+    assert len(report["tables"]["Distinct tokens through a cache of 2"]) == 10
+
+
+def test_measures_refreshes_and_the_start(report: dict[str, Any]) -> None:
+    """`import token_guard` is on record as loading none of the large packages."""
+    assert first_cells(report["tables"]["Latency while keys are refreshed"]) == ["median", "p99"]
+    ours, pyjwt, *_ = report["tables"]["Start"]
+    loads = list(ours)[-1]
+    assert (ours["what"], ours[loads]) == ("import token_guard", "none")
+    assert (pyjwt["what"], pyjwt[loads]) == ("import jwt", "cryptography, jwt")
+    assert first_cells(report["tables"]["Indexing a set of 100 keys"])[0] == "PyJWT: PyJWKSet.from_dict"
+
+
+def test_keeps_to_chosen_cases_and_their_floor() -> None:
     """`--only` keeps what the chosen cases are compared with."""
-    report = json.loads(bench("--json", "--only", "cold ES", "--only", "expired"))
-    assert report["rounds"] == 1
-    assert [timing["name"] for timing in report["timings"]] == [
-        "bare RS256",
-        "bare ES256",
-        "cold ES256",
-        "refused: expired",
-    ]
-    for timing in report["timings"]:
-        assert timing["best"] == timing["quartiles"][1] > 0
-        assert (timing["best_ratio"] == 1) == timing["name"].startswith("bare")
+    lines = bench("validation", "--only", "cold ES", "--only", "expired").stdout.splitlines()
+    chosen = [line.split("  ")[0] for line in lines if line.endswith(("RS256", "ES256"))]
+    assert chosen == ["bare RS256", "bare ES256", "cold ES256", "refused: expired"]
 
 
-@pytest.mark.parametrize("options", [["--only", "nothing"], ["--rounds", "0"]])
+@pytest.mark.parametrize("options", [["validation", "--only", "nothing"], ["nothing"], ["--full"]])
 def test_refuses_options_that_measure_nothing(options: list[str]) -> None:
     """Exit status 2, as for every wrong option."""
     with pytest.raises(subprocess.CalledProcessError) as failed:
         bench(*options)
     assert failed.value.returncode == 2
+
+
+@pytest.mark.parametrize(("subject", "package"), [("http", "wrk"), ("instructions", "valgrind")])
+def test_says_which_program_is_missing(subject: str, package: str) -> None:
+    """What cannot be measured is left out by name, and with the way to mend it."""
+    run = bench(subject, environment=WITHOUT_PROGRAMS)
+    assert f"{subject}: skipped, as there is no {package}" in run.stderr
+    assert f"scripts/setup-package {package}" in run.stderr
+
+
+def test_leaves_no_instructions_uncounted_where_ci_is_set() -> None:
+    """A check that did not run is no check that passed."""
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        bench("instructions", environment=WITHOUT_PROGRAMS | {"CI": "1"})
+    assert "there is no valgrind" in failed.value.stderr
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_servers_are_guarded_as_they_say(framework: str, tmp_path: Path) -> None:
+    """Open, by the signature alone, and by us; and the processor time of a server is seen."""
+    issuer = LocalIssuer()
+    [token] = mint(issuer, 1)
+    (tmp_path / "jwks").write_text(json.dumps(issuer.jwks()))
+    (tmp_path / "tokens").write_text(token)
+    environment = {ISSUER: issuer.url, JWKS: str(tmp_path / "jwks"), http.TOKENS: str(tmp_path / "tokens")}
+    expired = issuer.expired()
+    with ExitStack() as stack:
+        for guard, statuses in {"open": (200, 200, 200), "signature": (200, 200, 500), "hit": (200, 401, 401)}.items():
+            server = stack.enter_context(http.serving(framework, 1, environment | {GUARD: guard}))
+            for sent, status in zip((token, expired, issuer.tampered(token)), statuses, strict=True):
+                headers = {"Authorization": f"Bearer {sent}"}
+                assert httpx.get(f"http://127.0.0.1:{server.port}/", headers=headers).status_code == status
+            assert http.ticks(server.pid) > 0
+
+
+def test_peers_validate() -> None:
+    """Each of them was seen to accept a good token and to refuse a bad one; none that is here is left out."""
+    assert [name for name, _ in peers.prepared(LocalIssuer())][:3] == ["PyJWT", "joserfc", "Authlib"]
+
+
+def test_finds_a_peer_that_validates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that is used wrongly would be praised for its speed."""
+    lax = peers.Peer("lax", ("RS256",), lambda _: str.upper)
+    monkeypatch.setattr(peers, "PEERS", (lax,))
+    with pytest.raises(AssertionError, match="lax does not validate"):
+        list(peers.prepared(LocalIssuer()))
+
+
+async def waits() -> None:
+    class Forever:
+        def __await__(self) -> Any:
+            yield
+
+    await Forever()
+
+
+def test_refuses_to_measure_what_waits() -> None:
+    """An event loop would be measured with it."""
+    with pytest.raises(AssertionError, match="waits"):
+        finish(waits())
+
+
+def test_counts_the_same_tokens_every_time() -> None:
+    """Counts are compared over months: keys and tokens may not change in between."""
+    assert instructions.prepared() == instructions.prepared()
+
+
+@pytest.mark.parametrize("case", ["bare", "cold", "hit"])
+def test_repeats_a_case_that_is_counted(case: str) -> None:
+    """Every case accepts its tokens: what raises would be counted, too."""
+    calls = counted.cases(instructions.prepared())[case]
+    assert len(calls) == 10
+    counted.repeat(calls, 11)
+
+
+JUDGED: list[tuple[dict[str, int] | None, str, str]] = [
+    ({"cold": 100, "hit": 100}, "hit +6.0% against the record", ""),
+    ({"cold": 100, "hit": 102}, "", ""),
+    (None, "", "scripts/bench instructions --record puts it there"),
+]
+
+
+@pytest.mark.parametrize(("record", "failure", "note"), JUDGED, ids=["risen", "within five percent", "unknown"])
+def test_judges_instructions_by_their_record(record: dict[str, int] | None, failure: str, note: str) -> None:
+    """More than 5 % above is a failure; an unknown version is none, and is told."""
+    table = instructions.judged("cpython", {"cold": 105, "hit": 106}, record)
+    assert table.failure == failure
+    assert note in table.note
+
+
+def test_has_a_record_for_each_case_it_counts() -> None:
+    """What is on record can be compared."""
+    records = json.loads(instructions.RECORD.read_text())
+    assert records
+    assert all(record.keys() == {"cold", "hit"} for record in records.values())
+
+
+TABLE = Table("Cold < hot", ("case", "µs", "at most"), [("a & b", 1.234, None), ("c", 12_345, 2.0)])
+
+
+MARKDOWN = """\
+## Cold < hot
+
+| case | µs | at most |
+| --- | ---: | ---: |
+| a & b | 1.23 |  |
+| c | 12,345 | 2.00 |"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown"),
+    [
+        (as_text, "Cold < hot\ncase       µs  at most\na & b    1.23\nc      12,345     2.00"),
+        (
+            as_markdown,
+            MARKDOWN,
+        ),
+        (
+            as_json,
+            {
+                "title": "Cold < hot",
+                "rows": [{"case": "a & b", "µs": 1.234, "at most": None}, {"case": "c", "µs": 12_345, "at most": 2.0}],
+            },
+        ),
+    ],
+)
+def test_shows_a_table(shape: Callable[[Table], object], shown: object) -> None:
+    """The same numbers for a terminal, a page and a program."""
+    assert shape(TABLE) == shown
+
+
+def test_draws_a_bar_for_each_number() -> None:
+    """Plain SVG: text, and rectangles as long as the numbers are large."""
+    chart = Chart("chart.svg", ("µs", "at most"), "µs & more")
+    svg = ET.fromstring(charts.svg(Table(TABLE.title, TABLE.columns, TABLE.rows, chart=chart)))
+    bars = [int(bar.attrib["width"]) for bar in svg.iter("{http://www.w3.org/2000/svg}rect")]
+    texts = [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert bars == [1, 420, 1]
+    assert texts == ["Cold < hot: µs & more", "a & b, µs", "1.23", "c, µs", "12,345", "c, at most", "2.00"]
+
+
+def test_draws_nothing_of_nothing() -> None:
+    """A table without a chart has no picture."""
+    with pytest.raises(ValueError, match="nothing to draw"):
+        charts.svg(TABLE)
