@@ -25,7 +25,7 @@ def svg(table: Table) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
         f"<style>{_STYLE}</style>",
-        f'<text x="4" y="14" font-weight="bold">{escape(table.title)}: {escape(table.chart.unit)}</text>',
+        f'<text x="4" y="14" style="font-weight:bold">{escape(table.title)}: {escape(table.chart.unit)}</text>',
     ]
     for position, (label, column, number) in enumerate(drawn, start=1):
         name = label if len(columns) == 1 else f"{label}, {column}"

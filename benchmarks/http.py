@@ -36,9 +36,7 @@ TOKENS = "TOKEN_GUARD_BENCH_TOKENS"
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second has so many
 
 _UVICORN = "-m uvicorn benchmarks.applications:served --factory --no-access-log --log-level warning --host 127.0.0.1"
-_GUNICORN = (
-    "-m gunicorn benchmarks.applications:served() --worker-class gthread --log-level warning --no-control-socket"
-)
+_GUNICORN = "-m gunicorn benchmarks.applications:served() --log-level warning --no-control-socket"
 
 # framework -> what starts its server, given a port and a number of processes
 SERVERS = {
