@@ -35,16 +35,17 @@ _LUA = Path(__file__).with_name("wrk.lua")
 TOKENS = "TOKEN_GUARD_BENCH_TOKENS"
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second has so many
 
-_UVICORN = "-m uvicorn benchmarks.applications:served --factory --no-access-log --log-level warning --host 127.0.0.1"
-_GUNICORN = "-m gunicorn benchmarks.applications:served() --log-level warning --no-control-socket"
+_UVICORN = (
+    "-m uvicorn benchmarks.applications:served --factory --no-access-log --log-level warning"
+    " --host 127.0.0.1 --port {port} --workers {processes}"
+)
+_GUNICORN = (
+    "-m gunicorn benchmarks.applications:served() --no-control-socket --log-level warning"
+    " --bind 127.0.0.1:{port} --workers {processes}"
+)
 
 # framework -> what starts its server, given a port and a number of processes
-SERVERS = {
-    "Starlette": f"{_UVICORN} --port {{port}} --workers {{processes}}",
-    "FastAPI": f"{_UVICORN} --port {{port}} --workers {{processes}}",
-    "Flask": f"{_GUNICORN} --bind 127.0.0.1:{{port}} --workers {{processes}}",
-    "Django": f"{_GUNICORN} --bind 127.0.0.1:{{port}} --workers {{processes}}",
-}
+SERVERS = {"Starlette": _UVICORN, "FastAPI": _UVICORN, "Flask": _GUNICORN, "Django": _GUNICORN}
 
 
 @dataclass
