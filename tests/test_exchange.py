@@ -113,20 +113,26 @@ def test_every_assertion_is_fresh() -> None:
     assert first == second
 
 
+ASYMMETRIC = "private_key_jwt needs an asymmetric algorithm, such as RS256 or ES256"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"client_id": ""}, "client_id must not be empty"),
+        ({"client_id": ""}, "^client_id must not be empty$"),
         ({"secret": None}, "needs either a client_secret or a private_key"),
         ({"secret": ""}, "needs either a client_secret or a private_key"),
         ({"private_key": pem(RSA)}, "needs either a client_secret or a private_key"),
         ({"authentication": "none"}, "client_authentication must be one of basic, post, not 'none'"),
         ({"authentication": "private_key_jwt"}, "client_authentication must be one of basic, post"),
         ({"secret": None, "private_key": pem(RSA), "authentication": "basic"}, "must be one of private_key_jwt"),
-        ({"secret": None, "private_key": pem(RSA), "algorithm": "HS256"}, "needs an asymmetric algorithm"),
-        ({"secret": None, "private_key": pem(RSA), "algorithm": "none"}, "needs an asymmetric algorithm"),
+        ({"secret": None, "private_key": pem(RSA), "algorithm": "HS256"}, f"^{ASYMMETRIC}$"),
+        ({"secret": None, "private_key": pem(RSA), "algorithm": "none"}, f"^{ASYMMETRIC}$"),
         ({"secret": None, "private_key": pem(RSA), "algorithm": "ES256"}, "private_key cannot sign with ES256"),
-        ({"secret": None, "private_key": pem(RSA), "algorithm": "RS257"}, "private_key cannot sign with RS257"),
+        (
+            {"secret": None, "private_key": pem(RSA), "algorithm": "RS257"},
+            r"RS257 \(NotImplementedError\): give a private key in PEM form, and the algorithm that it is for$",
+        ),
         ({"secret": None, "private_key": "no key"}, "private_key cannot sign with RS256"),
     ],
 )
@@ -189,7 +195,7 @@ def test_several_resources_are_repeated_fields() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "say for which API"),
+        ({}, "^say for which API the token is: audience=, resource= or scopes=$"),
         ({"resource": "organize"}, "must be an absolute URI without a fragment"),
         ({"resource": "/contacts"}, "must be an absolute URI without a fragment"),
         ({"resource": "https://a.example/#part"}, "must be an absolute URI without a fragment"),
@@ -302,6 +308,26 @@ def test_what_is_no_bearer_token_is_not_used(changes: dict[str, Any]) -> None:
         read_answer(200, {**GOOD, **changes}, FOR_THE_USER, NOW)
     assert refused.value.error == "invalid_answer"
     assert "subject.token" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "description"),
+    [
+        ({"access_token": ""}, "the answer holds no access_token"),
+        (
+            {"access_token": "subject.token"},
+            "the subject token came back, and it is meant for this API alone",
+        ),
+        ({"token_type": "N_A"}, "token_type is 'N_A', not Bearer"),
+        ({"issued_token_type": "urn:x"}, "issued_token_type is 'urn:x'"),
+        ({"expires_in": 0}, "expires_in is 0"),
+    ],
+)
+def test_says_what_is_wrong_with_an_answer(changes: dict[str, Any], description: str) -> None:
+    """The operator learns from it what to ask of the authorization server's."""
+    with pytest.raises(ExchangeRefused) as refused:
+        read_answer(200, {**GOOD, **changes}, FOR_THE_USER, NOW)
+    assert refused.value.description == description
 
 
 @pytest.mark.parametrize("missing", ["access_token", "token_type", "issued_token_type"])

@@ -163,7 +163,7 @@ def audience_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
             raise InvalidToken(Reason.WRONG_AUDIENCE, detail=f"client_id is {shown(claims.get('client_id'))}, {fix}")
         if "aud" not in claims:
             return
-    audience: str | Collection[str] = claims["aud"]
+    audience: str | Collection[str] = claims.get("aud", ())
     members = (audience,) if isinstance(audience, str) else audience
     if policy.audiences.isdisjoint(members):
         accepted = ", ".join(map(shown, sorted(policy.audiences))) or "none"
