@@ -447,7 +447,7 @@ OF_TENANTS = replace(POLICY, issuer="https://as.example.com/{tenantid}/", tenant
         (frozenset({TENANT}), OF_TENANTS.issuer, 7, False),
         (frozenset({TENANT}), OF_TENANTS.issuer, [TENANT], False),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, frozenset) else str(value),
 )
 def test_tenant_is_one_of_ours_and_that_of_the_issuer(tenants: Any, issuer: str, tenant: object, is_ours: bool) -> None:
     """ENTRA-02: `tid` is listed, where any list is, and fills the template to the issuer of the token."""
