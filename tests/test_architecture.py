@@ -47,14 +47,15 @@ LEVELS = {
     "flights": 6,
     "key_cache": 6,
     "key_source": 5,
-    "fetched_keys": 7,
+    "fetched_keys": 8,
+    "kept_keys": 7,
     "authorization": 8,
-    "resource_server": 8,
-    "guard": 9,
-    "on_behalf_of": 9,
-    "testing": 10,
+    "resource_server": 9,
+    "guard": 10,
+    "on_behalf_of": 10,
+    "testing": 11,
 }
-LEVEL_OF_PUBLIC_NAMES = 9  # token_guard/__init__.py: none of the files that it takes its names from may import it
+LEVEL_OF_PUBLIC_NAMES = 10  # token_guard/__init__.py: none of the files that it takes its names from may import it
 CORE_DEPENDENCIES = {"cachetools", "cryptography", "httpx", "jwt"}
 NETWORK = {"http.client", "http.server", "httpx", "socket", "socketserver", "ssl", "urllib.request"}
 MAY_USE_NETWORK = {"fetch", "on_behalf_of", "testing"}  # on_behalf_of: httpx.Auth for the client's own requests

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ import pytest
 from token_guard import (
     AccessToken,
     ConfigurationError,
+    FileKeyStore,
     InvalidToken,
     Issuer,
     KeyPolicy,
@@ -936,6 +938,55 @@ def test_a_wrong_setting_is_not_covered_up_by_the_store(
     """DISC-04: metadata that names another issuer is no outage."""
     server = server_of(Script({METADATA_URL: {"issuer": "https://other.example"}}), keys=KeyPolicy(store=store))
     assert refusal(ResourceServer.validate, server, issuer.token()) is Reason.ISSUER_MISCONFIGURED
+
+
+def test_warm_up_ends_when_the_keys_are_stored(issuer: LocalIssuer, server_of: ServerOf, tmp_path: Path) -> None:
+    """A job that fills the store and exits at once has filled it."""
+    store = FileKeyStore(tmp_path)
+    server_of(issuer.transport(), keys=KeyPolicy(store=store)).warm_up()
+    assert store.load(ISSUER) is not None
+
+
+class Slow(Memory):
+    """A store whose first save takes until it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = threading.Event()
+        self.saves = 0
+
+    def save(self, issuer: str, content: bytes) -> None:
+        self.saves += 1
+        if self.saves == 1:
+            self.may_go_on.wait(PATIENCE)
+        super().save(issuer, content)
+
+
+def test_a_slow_save_puts_no_older_keys_in_the_place_of_newer(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-10: a key that was withdrawn meanwhile does not come back with a restart: the newest are saved last."""
+    store = Slow()
+    server = server_of(issuer.transport(), keys=KeyPolicy(store=store))
+    stolen = issuer.token()
+    server.validate(stolen)
+    for _ in range(5):
+        issuer.withdraw(issuer.key.kid)
+        issuer.rotate()
+    with ThreadPoolExecutor(1) as threads:
+        refreshed = threads.submit(server.refresh)
+        store.may_go_on.set()
+        refreshed.result(PATIENCE)
+    restarted_server = restarted(server_of, issuer, store)
+    assert restarted_server.validate(issuer.token()).subject == "auth0|alice"
+    assert refusal(ResourceServer.validate, restarted_server, stolen) is Reason.KEYS_UNAVAILABLE
+    assert store.saves == 2
+
+
+def test_pins_cover_no_tenants(server_of: ServerOf, issuer: LocalIssuer) -> None:
+    """A thumbprint does not cover for which tenant a key is: the two are refused together."""
+    template = Issuer("https://login.example/{tenantid}/", tenants="any", jwks_uri="https://login.example/keys")
+    policy = KeyPolicy(store=Memory(), pinned_thumbprints={"x"})
+    with pytest.raises(ConfigurationError, match="pinned_thumbprints cannot be kept"):
+        server_of(issuer.transport(), template, keys=policy)
 
 
 # The shell itself.

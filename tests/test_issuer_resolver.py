@@ -109,10 +109,12 @@ def test_asks_the_resolver_about_allowed_hosts_alone(url: str, server_of: Server
 
 
 def test_refuses_whom_the_resolver_does_not_know(server_of: ServerOf) -> None:
-    """None is an answer, and it causes no request."""
+    """None is an answer, and it causes no request. The log tells which of the two lists lacks the issuer."""
     red = tenant("red")
     server = server_of(Tenants(), red)
-    assert refusal(server, red.token()) is Reason.WRONG_ISSUER
+    for url, why in ((red.url, "resolve does not know it"), ("https://elsewhere.example/", "allowed_hosts")):
+        with pytest.raises(InvalidToken, match=f"wrong_issuer: iss is '{url}'; .*{why}"):
+            server.validate(red.token(issuer=url))
     assert server.health() == ()
 
 
@@ -215,9 +217,12 @@ def test_connects_to_no_private_address() -> None:
     [
         ({"resolve": None}, "resolve must be a function"),
         ({"allowed_hosts": []}, "allowed_hosts"),
-        ({"allowed_hosts": ["https://login.example"]}, "allowed_hosts must hold hosts"),
-        ({"allowed_hosts": ["login.example/"]}, "allowed_hosts must hold hosts"),
-        ({"allowed_hosts": ["*.example/x"]}, "allowed_hosts must hold hosts"),
+        ({"allowed_hosts": ["https://login.example"]}, "allowed_hosts must hold whole hosts"),
+        ({"allowed_hosts": ["login.example/"]}, "allowed_hosts must hold whole hosts"),
+        ({"allowed_hosts": ["*.login.example"]}, "allowed_hosts must hold whole hosts"),
+        ({"allowed_hosts": [".login.example"]}, "allowed_hosts must hold whole hosts"),
+        ({"allowed_hosts": ["Login.example"]}, "allowed_hosts must hold whole hosts"),
+        ({"allowed_hosts": ["login.example:443"]}, "allowed_hosts must hold whole hosts"),
         ({"at_most": 0}, "at_most must be a whole number"),
         ({"at_most": True}, "at_most must be a whole number"),
     ],

@@ -420,6 +420,14 @@ def test_an_unknown_key_waits_one_second_of_a_fetch_during_an_outage() -> None:
     assert ask(cache, "k0", at=102) == ["k0"]
 
 
+def test_without_keys_a_question_waits_one_second_of_a_fetch_during_an_outage() -> None:
+    """Junk that names an issuer that hangs holds nobody's threads again and again."""
+    cache = empty()
+    assert wait_for(cache, "k0", 0) == Wait(Want.FETCH, 11)
+    fail(cache, at=100)
+    assert wait_for(cache, "k0", 101) == Wait(Want.FETCH, 1)
+
+
 # Keys from a store.
 
 

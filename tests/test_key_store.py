@@ -142,7 +142,16 @@ def test_believes_no_file_that_others_may_write(mode: int, store: FileKeyStore, 
     """Whoever can write the file can mint tokens."""
     store.save(ISSUER, b"content")
     file_of(tmp_path).chmod(mode)
-    with pytest.raises(PermissionError, match="its owner alone may write"):
+    with pytest.raises(PermissionError, match=f"{file_of(tmp_path)} must belong to this process's user"):
+        store.load(ISSUER)
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_believes_no_folder_that_others_may_write(mode: int, store: FileKeyStore, tmp_path: Path) -> None:
+    """Who can write the folder can put an older file of ours back in its place."""
+    store.save(ISSUER, b"content")
+    file_of(tmp_path).parent.chmod(mode)
+    with pytest.raises(PermissionError, match="nobody else may write it"):
         store.load(ISSUER)
 
 
@@ -151,7 +160,7 @@ def test_believes_no_file_of_somebody_else(store: FileKeyStore, tmp_path: Path) 
     """A file that another user has put there is not ours."""
     store.save(ISSUER, b"content")
     os.chown(file_of(tmp_path), 65534, 65534)
-    with pytest.raises(PermissionError, match="the owner us"):
+    with pytest.raises(PermissionError, match="must belong to this process's user"):
         store.load(ISSUER)
 
 

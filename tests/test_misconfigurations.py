@@ -129,14 +129,14 @@ MISTAKES = {
         wrong={"issuer": Issuer.entra(TENANT, version=1), "audience": API_ID},
         right={"issuer": Issuer.entra(TENANT), "audience": API_ID},
         token=of_entra,
-        names=("ver is 2.0", "say so by Issuer.entra(version=2)"),
+        names=("it is a version 2.0 token", "say Issuer.entra(version=2)"),
     ),
     "version 1 of Entra ID as a URL": Mistake(
         reason=Reason.WRONG_ISSUER,
         wrong={"issuer": f"https://sts.windows.net/{TENANT}/", "audience": API_ID},
         right={"issuer": ENTRA.url, "audience": API_ID},
         token=of_entra,
-        names=("ver is 2.0", "say so by Issuer.entra(version=2)"),
+        names=("it is a version 2.0 token", "say Issuer.entra(version=2)"),
     ),
     "another organization": Mistake(
         reason=Reason.WRONG_ORGANIZATION,
@@ -319,7 +319,7 @@ MISTAKES = {
     "jwks_uri of another issuer": Mistake(
         reason=Reason.UNKNOWN_KEY,
         wrong={"jwks_uri": f"{OTHER.url}.well-known/jwks.json"},
-        names=("the issuer has", "is the setting jwks_uri another issuer's?"),
+        names=("the issuer has", "the setting jwks_uri, another issuer's?"),
     ),
     "jwks_uri that answers HTML": Mistake(
         reason=Reason.KEYS_UNAVAILABLE,

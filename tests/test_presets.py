@@ -570,7 +570,7 @@ def test_entra_graph_token_does_not_verify() -> None:
 
 def test_entra_version_that_differs_is_told() -> None:
     """ENTRA-01: which version an API gets is a setting of its registration; the log names ours."""
-    assert "ver is 1.0" in detail(entra(TENANT), mint(ENTRA_USER, ENTRA_1))
+    assert "a version 1.0 token" in detail(entra(TENANT), mint(ENTRA_USER, ENTRA_1))
     assert "Issuer.entra(version=2)" in detail(entra(TENANT, version=1, pages=SINGLE_1), mint(ENTRA_USER))
 
 
@@ -825,7 +825,8 @@ def test_template_with_given_keys() -> None:
         (Issuer.entra, (TENANT,), {"domain": LOGIN}, "domain must be a host alone"),
         (Issuer.entra, (), {"tenants": "any", "policy": "B2C_1_sign_in"}, "policy is for Azure AD B2C"),
         (Issuer.entra, (TENANT,), {"version": 1, "policy": "B2C_1_sign_in"}, "policy is for Azure AD B2C"),
-        (Issuer.entra, (TENANT,), {"policy": "a/b"}, "policy must be a name"),
+        (Issuer.entra, (TENANT,), {"policy": "B2C_1_sign_in"}, "it goes with tenant_id and domain="),
+        (Issuer.entra, (TENANT,), {"policy": "a/b", "domain": "northwind.b2clogin.com"}, "policy must be a name"),
     ],
 )
 def test_preset_names_the_argument_that_is_wrong(preset: Any, arguments: Any, options: Any, message: str) -> None:

@@ -5,14 +5,16 @@ public).
 """
 
 import re
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
 
 # RFC 3986 3.2. urlsplit takes only what is in brackets for the host, and overlooks what stands around them.
 _AUTHORITY = re.compile(r"(?:\[[^\[\]@]+\]|[^\[\]:@]+)(?::[0-9]*)?")
+MAX_URL_CHARACTERS = 2048  # our own bound: addresses come from metadata, and go into the log
 _PUBLIC_IPV6 = IPv6Network("2000::/3")  # RFC 4291 2.4: all that is given out
+_CLOUD = (IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32"))  # RFC 6890; Azure's own services
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052 2.1: an IPv4 address in its last 32 bits
 
 
@@ -37,7 +39,7 @@ def is_safe_address(url: str) -> bool:
         host, port = parts.hostname, parts.port
     except ValueError:
         return False
-    if not host or port == 0 or not url.isprintable() or " " in url or "\\" in url:
+    if len(url) > MAX_URL_CHARACTERS or not host or port == 0 or not url.isprintable() or " " in url or "\\" in url:
         return False
     if _AUTHORITY.fullmatch(parts.netloc) is None:  # user information, or a host that others read differently
         return False
@@ -64,4 +66,4 @@ def is_public_address(address: str) -> bool:
         if wrapped is None:
             return ip.is_global and ip in _PUBLIC_IPV6
         ip = wrapped
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in each for each in _CLOUD)

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 TIMEOUT = 5.0  # seconds, from the first byte sent to the last received
 MAX_BYTES = 1024 * 1024
 MAX_ETAG_CHARACTERS = 256  # our own bound on what is sent back
-_DOCUMENTS_REMEMBERED = 64
+MAX_CONNECTIONS = 100
+_BYTES_REMEMBERED = 4 * MAX_BYTES  # of documents that may be asked for again, for each fetcher
 
 Result = TypeVar("Result")
 
@@ -59,14 +61,23 @@ class FetchFailedError(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """A fetched JSON document, and for how many seconds its server lets it be kept.
-
-    `etag`: how the server calls this version of it (RFC 9110 8.8.3).
-    """
+    """A fetched JSON document, and for how many seconds its server lets it be kept."""
 
     content: Any
     max_age: float | None
-    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A document as it came, how its server calls this version of it (RFC 9110 8.8.3), and how long it may be kept."""
+
+    body: bytes
+    etag: str
+    max_age: float | None
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
 
 
 class FetchLoop(asyncio.SelectorEventLoop):
@@ -124,14 +135,18 @@ class Fetcher:
         import httpx
 
         self._public_only = public_only
-        self._documents: cachetools.LRUCache[str, Document] = cachetools.LRUCache(_DOCUMENTS_REMEMBERED)
+        self._known: cachetools.LRUCache[str, _Known] = cachetools.LRUCache(_BYTES_REMEMBERED, lambda known: known.size)
         self._client = httpx.AsyncClient(
             transport=transport,
             verify=httpx.create_ssl_context(),  # with the certificate authorities of the environment, in any case
             trust_env=not public_only,
             follow_redirects=False,
             timeout=TIMEOUT,
-            limits=httpx.Limits(max_keepalive_connections=0),  # a visit every ten minutes needs no open connection
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: one issuer's are not another's to get
+            limits=httpx.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=0,  # a visit every ten minutes needs no open connection
+            ),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "token-guard"},
         )
 
@@ -143,21 +158,21 @@ class Fetcher:
         Raises:
             FetchFailedError: the address is not allowed, or no JSON came within the limits.
         """
-        known = self._documents.get(url)
-        validators = {"If-None-Match": known.etag} if known is not None and known.etag is not None else {}
+        known = self._known.get(url)
+        validators = {} if known is None else {"If-None-Match": known.etag}
         status, headers, body = await self._ask("GET", url, headers=validators)
-        max_age = _lifetime(headers)
+        max_age, etag = _lifetime(headers), headers.get("ETag")
         if status == 304 and known is not None:
-            return replace(known, max_age=max_age)
+            body, etag = known.body, known.etag
+            max_age = known.max_age if max_age is None else max_age  # RFC 9111 4.3.4
         try:
-            document = Document(read_document(body), max_age, headers.get("ETag"))
+            content = read_document(body)
         except ValueError:
             raise _absent(f"{url} answered with something that is not JSON") from None
-        if document.etag is not None and len(document.etag) <= MAX_ETAG_CHARACTERS:
-            self._documents[url] = document
-        else:
-            self._documents.pop(url, None)
-        return document
+        self._known.pop(url, None)
+        if etag is not None and len(etag) <= MAX_ETAG_CHARACTERS and etag.isascii():
+            self._known[url] = _Known(body, etag, max_age)
+        return Document(content, max_age)
 
     async def endpoint(self, issuer: Issuer, member: str) -> str:
         """Return one endpoint of the issuer's metadata: of the first document among the places where it may be.
@@ -210,7 +225,9 @@ class Fetcher:
         except TimeoutError:
             raise _unavailable(f"{url} did not answer within {TIMEOUT:.0f} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise _unavailable(f"{url} cannot be reached: {type(error).__name__}: {error}") from None
+            # What breaks HTTP is quoted in the error: it may be a token, or our own secret sent back.
+            told = "" if isinstance(error, httpx.ProtocolError) else f": {shown(str(error))[1:-1]}"
+            raise _unavailable(f"{url} cannot be reached: {type(error).__name__}{told}") from None
 
     async def _read(self, method: str, url: str, **request: Any) -> "tuple[int, httpx.Headers, bytes]":
         async with self._client.stream(method, url, **request) as response:

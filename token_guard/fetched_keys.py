@@ -17,13 +17,14 @@ from .algorithms import Algorithm
 from .discovery import MisconfiguredError
 from .errors import TemporarilyUnavailable, shown
 from .events import Event, tell
-from .fetch import TIMEOUT, Fetcher, FetchFailedError, FetchProblem, on_daemon_thread
+from .fetch import Fetcher, FetchFailedError, FetchProblem
 from .flights import FLIGHT_TIMEOUT, FetchThread, fork_aware, wait, wait_async
 from .issuer import Issuer
+from .kept_keys import KeptKeys
 from .key_cache import KeyCache, KeyPolicy, Wait, Want
 from .key_set import Key, KeySet, read_key_set
 from .key_source import Clocks, IssuerHealth
-from .key_store import StoredKeys, read_stored, stored_content
+from .key_store import StoredKeys
 
 MOST_KEYS_TOLD = 10  # our own bound on what a log line names
 
@@ -64,6 +65,7 @@ class FetchedKeys:
         self._issuer = issuer
         self._public_only = public_only
         self._policy = policy
+        self._kept = None if policy.store is None else KeptKeys(issuer, policy, policy.store, clocks.clock)
         self._cache = KeyCache(policy)
         self._thread = thread
         self._monotonic = clocks.monotonic
@@ -74,6 +76,7 @@ class FetchedKeys:
         self._jwks_uri = issuer.jwks_uri
         self._lock = threading.Lock()
         self._flight: Future[None] | None = None
+        self._saved: Future[None] | None = None
         fork_aware.add(self)
 
     def ready(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
@@ -108,6 +111,9 @@ class FetchedKeys:
     def flight(self) -> "Future[None] | None":
         return self._flight
 
+    def saved(self) -> "Future[None] | None":
+        return self._saved
+
     def health(self) -> IssuerHealth:
         now, cache = self._monotonic(), self._cache
         age = None if cache.fetched_at is None else now - cache.fetched_at
@@ -125,7 +131,7 @@ class FetchedKeys:
     def begin_anew(self) -> None:
         """Begin anew in a forked child, which has neither the flight's thread nor a sound lock."""
         self._lock = threading.Lock()
-        self._flight = None
+        self._flight = self._saved = None
         self._cache.in_flight = False
 
     def _ask(self, algorithm: Algorithm, kid: str | None, seen: int, waited: bool) -> "Sequence[Key] | _Pending":
@@ -153,17 +159,22 @@ class FetchedKeys:
     async def _fly(self, flight: "Future[None]") -> None:
         outcome: _Loaded | _Failed = _Failed("the fetch was abandoned")
         stored = None
+        saved: Future[None] = Future()
         try:
             outcome = await self._visit()
             self._tell_outcome(outcome)  # without the lock: a log may be slow, or raise
             if isinstance(outcome, _Failed) and not outcome.misconfigured and self._cache.keys is None:
-                stored = await self._restore()
+                stored = await self._restored()
         finally:
             with self._lock:
                 self._note(outcome, stored, self._monotonic())
+                self._saved = saved
                 self._land(flight)
-        if isinstance(outcome, _Loaded):
-            await self._save(outcome)
+        try:
+            if isinstance(outcome, _Loaded) and self._kept is not None:  # nobody's token waits for the store
+                await self._kept.save(self._jwks_uri or "", outcome.document)
+        finally:
+            saved.set_result(None)
 
     def _note(self, outcome: _Loaded | _Failed, stored: StoredKeys | None, now: float) -> None:
         if isinstance(outcome, _Loaded):
@@ -190,38 +201,12 @@ class FetchedKeys:
         except Exception as error:  # noqa: BLE001  # a transport of the user's may raise anything
             return _Failed(f"the transport raised {type(error).__name__}")
 
-    async def _restore(self) -> StoredKeys | None:
-        """Return what the store has kept of this issuer, where there is a store and its keys may still be used."""
-        policy, store, issuer = self._policy, self._policy.store, self._issuer
-        if store is None:
-            return None
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                content = await on_daemon_thread(lambda: store.load(issuer.url))
-            if content is None:
-                return None
-            oldest = policy.time_to_live + policy.stale_limit
-            stored = read_stored(content, issuer.url, now=self._clock(), oldest=oldest, pins=policy.pinned_thumbprints)
-            if issuer.jwks_uri not in (None, stored.jwks_uri):
-                raise ValueError("the stored keys were fetched from another jwks_uri")
-        except Exception as error:  # noqa: BLE001  # a store of the user's may raise anything
-            self._tell(Event.KEY_STORE_IGNORED, f"the key store is not used: {_told(error)}")
-            return None
-        if policy.pinned_thumbprints is None:  # what pins do not cover must not lead to keys that they do not cover
+    async def _restored(self) -> StoredKeys | None:
+        stored = None if self._kept is None else await self._kept.restore()
+        # What pins do not cover must not lead to keys that they do not cover.
+        if stored is not None and self._kept is not None and not self._kept.pinned:
             self._jwks_uri = stored.jwks_uri
-        self._tell(Event.KEY_STORE_USED, "keys come from the key store while the issuer is down")
         return stored
-
-    async def _save(self, loaded: _Loaded) -> None:
-        store, issuer = self._policy.store, self._issuer.url
-        if store is None:
-            return
-        try:
-            content = stored_content(issuer, self._jwks_uri or "", loaded.document, float(self._clock()))
-            async with asyncio.timeout(TIMEOUT):
-                await on_daemon_thread(lambda: store.save(issuer, content))
-        except Exception as error:  # noqa: BLE001  # a store of the user's may raise anything
-            self._tell(Event.KEY_STORE_FAILED, f"the keys could not be stored: {_told(error)}")
 
     def _tell_outcome(self, outcome: _Loaded | _Failed) -> None:
         """Log what is new since the flight before: a failure, keys that are stale from now on, other keys, recovery."""
@@ -295,8 +280,3 @@ class FetchedKeys:
 def _listed(key_ids: Iterable[str]) -> list[str]:
     """Return the first of some key IDs, as a log may hold them."""
     return [shown(kid)[1:-1] for kid in islice(key_ids, MOST_KEYS_TOLD)]
-
-
-def _told(error: Exception) -> str:
-    """Return what a log may say of an error that is not ours: its kind, and its text, escaped and short."""
-    return f"{type(error).__name__}: {shown(str(error))}"

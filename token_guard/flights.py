@@ -60,17 +60,11 @@ class FetchThread:
         """
         with self._lock:
             if self._loop is None:
-                loop = FetchLoop()
-                thread = threading.Thread(
-                    target=_run_until_stopped, args=(loop,), name="token-guard-fetch", daemon=True
-                )
                 try:
-                    thread.start()
-                except RuntimeError:
+                    self._loop = loop = _started_loop()
+                except (OSError, RuntimeError) as error:  # no file descriptor is left, or no thread can be started
                     errand.close()
-                    loop.close()
-                    raise
-                self._loop = loop
+                    raise RuntimeError(f"{type(error).__name__}: {error}") from None
                 self._finalizer = weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
             # In an empty context: nothing of the request that happens to start a flight reaches it, neither its token
             # nor the name of its event loop, by which HTTP clients choose theirs.
@@ -114,6 +108,16 @@ class FetchThread:
 
 # A parent's loops, kept in its forked child: to collect one would close what the parent still listens to.
 _abandoned: list[asyncio.AbstractEventLoop] = []
+
+
+def _started_loop() -> FetchLoop:
+    loop = FetchLoop()
+    try:
+        threading.Thread(target=_run_until_stopped, args=(loop,), name="token-guard-fetch", daemon=True).start()
+    except RuntimeError:
+        loop.close()
+        raise
+    return loop
 
 
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:

@@ -22,9 +22,12 @@ def issuer_hint(claims: Mapping[str, Any], trusted: Collection[str]) -> str:
         return "only http and https differ: tell the issuer the public address that it is behind"
     if any(issuer in _at_commas(url) for url in trusted):
         return "the setting issuer is one text with commas: give a list, or separate by spaces"
-    if claims.get("ver") in _ENTRA_VERSIONS:
-        version = claims["ver"]
-        return f"ver is {version}: where it is the version that differs, say so by Issuer.entra(version={version[0]})"
+    tenant = claims.get("tid")
+    if isinstance(tenant, str) and issuer in {url.replace("{tenantid}", tenant) for url in trusted}:
+        return f"the tenant {shown(tenant)} is not among the issuer's tenants: add it there, if it is yours"
+    version = claims.get("ver") or ("1.0" if issuer.startswith("https://sts.windows.net/") else None)
+    if version in _ENTRA_VERSIONS:
+        return f"it is a version {version} token of Entra ID: say Issuer.entra(version={version[0]}), if that differs"
     return "where it is another domain or realm of yours, list it in the setting issuer"
 
 

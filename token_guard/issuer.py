@@ -6,6 +6,7 @@ algorithms and keys that belong to one issuer.
 
 import re
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypedDict, TypeGuard, Unpack
 
@@ -19,6 +20,7 @@ PROFILES: tuple[Profile, ...] = ("generic", "rfc9068")
 ClaimPath = tuple[str, ...]  # the names of the objects on the way to a claim, and its own
 DEFAULT_ROLE_CLAIMS: tuple[ClaimPath, ...] = (("roles",),)
 
+ENTRA_HOST = "login.microsoftonline.com"
 TENANT = "{tenantid}"  # the placeholder, as Entra ID writes it into its own metadata and keys
 ANY_TENANT: Literal["any"] = "any"
 Tenants = frozenset[str] | Literal["any"]
@@ -96,6 +98,8 @@ class Issuer:
         sources = [name for name in KEY_SOURCES if getattr(self, name) is not None]
         if len(sources) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(sources)} contradict each other; keep one")
+        if isinstance(self.jwks, Mapping):
+            self._set("jwks", deepcopy(self.jwks))  # what is changed afterwards is not what was configured
         self._check_tenants(has_key_source=bool(sources))
         for name in ("jwks_uri", "metadata_url"):
             if getattr(self, name) is not None:
@@ -186,7 +190,7 @@ class Issuer:
         *,
         tenants: Collection[str] | Literal["any"] | None = None,
         version: Literal[1, 2] = 2,
-        domain: str = "login.microsoftonline.com",
+        domain: str = ENTRA_HOST,
         policy: str | None = None,
         **options: Unpack[IssuerOptions],
     ) -> Self:
@@ -199,7 +203,7 @@ class Issuer:
         Raises:
             ConfigurationError: as `Issuer`.
         """
-        host = _host("domain", domain, "login.microsoftonline.com")
+        host = _host("domain", domain, ENTRA_HOST)
         if (tenant_id is None) == (tenants is None):
             raise ConfigurationError("entra() needs tenant_id, or tenants: a collection of ids or 'any'; not both")
         if version not in (1, 2):
@@ -211,8 +215,11 @@ class Issuer:
         elif tenants != ANY_TENANT:
             tenants = tuple(_guid("tenants", one) for one in string_set("tenants", tenants))
         if policy is not None:
-            if tenant_id is None or version != 2:
-                raise ConfigurationError("policy is for Azure AD B2C: it goes with tenant_id, and not with version=1")
+            if tenant_id is None or version != 2 or host == ENTRA_HOST:
+                raise ConfigurationError(
+                    "policy is for Azure AD B2C: it goes with tenant_id and domain='northwind.b2clogin.com', and not"
+                    " with version=1"
+                )
             issuer, place = f"https://{host}/{tenant}/v2.0/", f"{place}/{_name('policy', policy)}/v2.0"
             tenants = None  # the tokens of B2C have no tid
         elif version == 1:
@@ -320,7 +327,7 @@ def claim_paths(name: str, values: object) -> tuple[ClaimPath, ...]:
 def _host(name: str, value: object, example: str) -> str:
     if not isinstance(value, str) or _HOST.fullmatch(value) is None:
         raise ConfigurationError(
-            f"{name} must be a host alone, without https:// and slashes: {example!r}, not {value!r}"
+            f"{name} must be a host alone, in lower case, without https:// and slashes: {example!r}, not {value!r}"
         )
     return value
 

@@ -15,7 +15,7 @@ import cachetools
 
 from .addresses import is_safe_address
 from .errors import ConfigurationError, Reason, TemporarilyUnavailable
-from .issuer import Issuer, accepted_urls, string_set
+from .issuer import TENANT, Issuer, string_set
 
 Made = TypeVar("Made")
 
@@ -26,7 +26,8 @@ class IssuerResolver:
 
     `resolve` gets the `iss` of a token, not yet verified, and returns an `Issuer` of exactly that URL, or None where it
     is not trusted. It is asked for every token of such an issuer, remembered or not, so it must be quick and must not
-    wait for anything; a tenant that it forgets is refused from then on. `allowed_hosts` are the hosts that it is asked
+    wait for anything; a tenant that it forgets is refused from then on. It must know a closed set: whoever can invent
+    names that it knows can make us fetch for each of them. `allowed_hosts` are the hosts that it is asked
     about at all, spelled as in the URL, with the port where one is written. `at_most` issuers are kept at a time; of
     the others the keys are fetched again.
 
@@ -43,9 +44,11 @@ class IssuerResolver:
             raise ConfigurationError("IssuerResolver: resolve must be a function that is not awaited")
         hosts = frozenset(string_set("IssuerResolver: allowed_hosts", self.allowed_hosts))
         for host in hosts:
-            if not is_safe_address(f"https://{host}") or urlsplit(f"https://{host}").netloc != host:
+            is_host = is_safe_address(f"https://{host}") and urlsplit(f"https://{host}").netloc == host
+            if not is_host or "*" in host or host.startswith(".") or host.endswith(":443") or host != host.lower():
                 raise ConfigurationError(
-                    f"IssuerResolver: allowed_hosts must hold hosts such as 'login.example', not {host!r}"
+                    "IssuerResolver: allowed_hosts must hold whole hosts in lower case, such as 'login.example' or"
+                    f" 'login.example:8443', not {host!r}"
                 )
         object.__setattr__(self, "allowed_hosts", hosts)
         if isinstance(self.at_most, bool) or not isinstance(self.at_most, int) or self.at_most < 1:
@@ -59,19 +62,26 @@ class IssuerResolver:
         Raises:
             TemporarilyUnavailable: `resolve` fails, or returns something else.
         """
-        if not url.startswith("https://") or not is_safe_address(url):
-            return None
-        if urlsplit(url).netloc not in self.allowed_hosts:
+        if not self._may_ask(url):
             return None
         try:
             issuer: object = self.resolve(url)
         except Exception as error:
             detail = f"the issuer resolver raised {type(error).__name__}"
             raise TemporarilyUnavailable(Reason.ISSUER_MISCONFIGURED, detail=detail) from error
-        if issuer is None or (isinstance(issuer, Issuer) and accepted_urls(issuer) == (url,)):
+        if issuer is None or (isinstance(issuer, Issuer) and issuer.url == url and TENANT not in url):
             return issuer
         detail = f"the issuer resolver must return None or an Issuer({url!r}), not {issuer!r}"
         raise TemporarilyUnavailable(Reason.ISSUER_MISCONFIGURED, detail=detail)
+
+    def hint(self, url: str) -> str:
+        """Return why the issuer of this name is not trusted, for the log."""
+        if self._may_ask(url):
+            return "the IssuerResolver's resolve does not know it"
+        return "it is not https, or its host, with the port where there is one, is not in the resolver's allowed_hosts"
+
+    def _may_ask(self, url: str) -> bool:
+        return url.startswith("https://") and is_safe_address(url) and urlsplit(url).netloc in self.allowed_hosts
 
 
 def split_resolver(issuer: object) -> tuple[object, IssuerResolver | None]:
@@ -109,12 +119,21 @@ class ResolvedIssuers(Generic[Made]):
             return None
         with self._lock:
             known = self._made.get(url)
-            if known is None or known[0] != issuer:
-                try:
-                    known = self._made[url] = issuer, self._make(issuer)
-                except ConfigurationError as error:
-                    raise TemporarilyUnavailable(Reason.ISSUER_MISCONFIGURED, detail=str(error)) from error
+        if known is not None and known[0] == issuer:
             return known[1]
+        try:
+            made = self._make(issuer)  # without the lock: it may log, and a log may be slow
+        except ConfigurationError as error:
+            raise TemporarilyUnavailable(Reason.ISSUER_MISCONFIGURED, detail=str(error)) from error
+        with self._lock:
+            known = self._made.get(url)
+            if known is None or known[0] != issuer:  # else somebody was quicker
+                known = self._made[url] = issuer, made
+            return known[1]
+
+    def hint(self, url: str) -> str:
+        """Return why the issuer of this name is not trusted."""
+        return self._resolver.hint(url)
 
     def values(self) -> list[Made]:
         """Return what is kept at the moment."""

@@ -20,11 +20,11 @@ MIN_LIFETIME = 60.0  # our own lower bound on an issuer's max-age, seconds: it m
 REFRESH_AHEAD = 0.8  # a refresh is wanted from this part of the lifetime on, at a random moment of what remains
 FIRST_RETRY = 1.0  # seconds, doubled with each failure
 LAST_RETRY = 30.0
-LONGEST_RETRY_AFTER = 600.0  # our own upper bound on an issuer's Retry-After: it must not shut us out for a day
+LONGEST_RETRY_AFTER = 120.0  # our own upper bound on an issuer's Retry-After: it must not shut us out for a day
 
 FIRST_KEYS_PATIENCE = 11.0  # seconds; a flight ends by itself before
 UNKNOWN_KEY_PATIENCE = 3.0  # a hanging issuer must not let junk tokens hold every thread of a server
-UNKNOWN_KEY_PATIENCE_IN_OUTAGE = 1.0
+PATIENCE_IN_OUTAGE = 1.0  # where there is no key for the token: a second after a failure, nobody waits for the next
 EXPIRED_KEYS_PATIENCE = 2.0  # then the issuer counts as down, and what is held is used up to the stale limit
 
 
@@ -122,7 +122,8 @@ class KeyCache:
         """
         keys = self.keys
         if keys is None or now >= self._unusable_at:
-            return self._wait_or_unavailable(Want.FETCH, FIRST_KEYS_PATIENCE, now, waited)
+            patience = PATIENCE_IN_OUTAGE if self._failures else FIRST_KEYS_PATIENCE
+            return self._wait_or_unavailable(Want.FETCH, patience, now, waited)
         just_fetched = self._last_good_flight > seen
         expired = now >= self._expires_at and not self._failures and not just_fetched
         candidates = keys.candidates(algorithm, kid)
@@ -132,11 +133,14 @@ class KeyCache:
         if expired:
             return self._wait_or_unavailable(Want.FETCH, UNKNOWN_KEY_PATIENCE, now, waited)
         if self._failures:  # the key may be new: a fetch that failed has not shown that it does not exist
-            return self._wait_or_unavailable(Want.FETCH_FOR_UNKNOWN_KEY, UNKNOWN_KEY_PATIENCE_IN_OUTAGE, now, waited)
+            return self._wait_or_unavailable(Want.FETCH_FOR_UNKNOWN_KEY, PATIENCE_IN_OUTAGE, now, waited)
         if not just_fetched and (self.in_flight or now >= self._cooled_down_at):
             return self._wait_or_unavailable(Want.FETCH_FOR_UNKNOWN_KEY, UNKNOWN_KEY_PATIENCE, now, waited)
         detail = f"no key for alg {algorithm.name} and kid {shown(kid)}; the issuer has {shown(list(keys.key_ids))}"
-        raise InvalidToken(Reason.UNKNOWN_KEY, detail=f"{detail}: is the setting jwks_uri another issuer's?")
+        raise InvalidToken(
+            Reason.UNKNOWN_KEY,
+            detail=f"{detail}: was it withdrawn, or is the token, or the setting jwks_uri, another issuer's?",
+        )
 
     def wants_refresh(self, now: float) -> bool:
         """Whether a fetch is due that nobody needs to wait for."""

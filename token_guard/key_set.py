@@ -67,7 +67,7 @@ class KeySet:
         if not fitting or (kid is None and len(fitting) > 1):
             return []
         # Only key IDs that the issuer publishes are remembered, so that strangers cannot fill this table.
-        return self._chosen.setdefault((algorithm.name, kid), fitting[:MAX_CANDIDATES])
+        return self._chosen.setdefault((algorithm.name, kid), fitting)
 
 
 class SharedSecret:
@@ -124,7 +124,7 @@ def verify_signature(token: UnverifiedToken, algorithm: Algorithm, keys: Iterabl
     """
     sizes = algorithm.signature_bytes
     if sizes is None or len(token.signature) in sizes:
-        for key in keys:
+        for key in itertools.islice(keys, MAX_CANDIDATES):
             if algorithm.verify(key.public_key, token.signature, token.signing_input):
                 return
     raise InvalidToken(Reason.BAD_SIGNATURE, detail=f"no key of the issuer verifies this {algorithm.name} signature")

@@ -67,6 +67,9 @@ class Keys(Protocol):
     def flight(self) -> "Future[None] | None":
         """Return the flight under way, if there is one."""
 
+    def saved(self) -> "Future[None] | None":
+        """Return what ends when the keys of the last flight are in the key store, if there was one."""
+
     def health(self) -> IssuerHealth:
         """Return what is known, without any I/O."""
 
@@ -107,6 +110,9 @@ class GivenKeys:
         return None
 
     def flight(self) -> None:
+        return None
+
+    def saved(self) -> None:
         return None
 
     def health(self) -> IssuerHealth:

@@ -38,7 +38,7 @@ class KeyStore(Protocol):
 class FileKeyStore:
     """A folder with one file an issuer, replaced atomically, which only its owner may read (mode 0600).
 
-    A file that somebody else owns or may write is not believed. The folder is made when something is saved.
+    A file or folder that somebody else owns or may write is not believed. The folder is made when something is saved.
 
     Raises:
         ConfigurationError: `folder` is not the path of a folder.
@@ -63,9 +63,11 @@ class FileKeyStore:
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-                raise PermissionError(f"{file.name} must be a file that its owner alone may write, and the owner us")
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise PermissionError(f"{self._path(issuer)} must be a file")
+            for path, status in ((self._path(issuer), os.fstat(descriptor)), (self._folder, self._folder.stat())):
+                if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+                    raise PermissionError(f"{path} must belong to this process's user, and nobody else may write it")
             return file.read(MAX_BYTES + 1)
 
     def save(self, issuer: str, content: bytes) -> None:

@@ -283,6 +283,11 @@ class OnBehalfOf(_TokenAuth):
         super().__post_init__()
         if not isinstance(self.resource_server, ResourceServer):
             raise ConfigurationError(f"resource_server must be a ResourceServer, not {self.resource_server!r}")
+        if self.resource_server.resolves_issuers and self.token_endpoint is None:
+            raise ConfigurationError(
+                "token_endpoint is required where an IssuerResolver finds issuers: our secret and the user's token must"
+                " not be sent wherever one of them says"
+            )
         if self.flow not in ("rfc8693", "entra"):
             raise ConfigurationError(f"flow must be 'rfc8693' or 'entra', not {self.flow!r}")
         if self.allowed_actors is not None:

@@ -26,7 +26,7 @@ from .key_set import Key, keys_for_issuer, verify_signature
 from .key_source import Clocks, GivenKeys, IssuerHealth, Keys
 from .request import Refusal, RequestView
 from .scopes import DEFAULT_SCOPE_PATTERN, close_implications
-from .settings import SETTINGS_PREFIX, read_settings, seconds, whole_number
+from .settings import SETTINGS_PREFIX, check_kinds, read_settings, seconds, whole_number
 from .token_cache import Remembered, TokenCache, TokenCacheStatistics
 from .trust import Trust, Trusted, filled_issuers, server_audiences
 
@@ -90,7 +90,7 @@ class ResourceServer:
         from .flights import FetchThread, fork_aware
 
         given = {"is_revoked": is_revoked, "keys": keys, "challenge": challenge}
-        _check_kinds(given | {"clock": clock, "monotonic": monotonic, "transport": transport})
+        check_kinds(_KINDS, given | {"clock": clock, "monotonic": monotonic, "transport": transport})
         listed, resolver = split_resolver(issuer)
         options = {"jwks": jwks, "jwks_uri": jwks_uri, "algorithms": algorithms, "profile": profile}
         options["scope_claims"] = scope_claims
@@ -113,8 +113,7 @@ class ResourceServer:
         self._thread = FetchThread(transport)
         self._key_settings = keys or KeyPolicy(), self._thread, Clocks(clock, monotonic)
         self._trust = Trust(issuers, resolver, options, policy, self._keys_of)
-        for each in (self._token_cache, self._trust):
-            fork_aware.add(each)
+        fork_aware.update((self._token_cache, self._trust))
 
     def validate(self, raw_token: str) -> AccessToken:
         """Return the access token, or raise the reason why it is refused. May wait for the issuer's keys.
@@ -231,6 +230,11 @@ class ResourceServer:
         """Return what is known of each issuer's keys, in the order configured. Does no I/O."""
         return tuple(one.keys.health() for one in self._trust.issuers)
 
+    @property
+    def resolves_issuers(self) -> bool:
+        """Whether an IssuerResolver finds issuers that are not listed."""
+        return self._trust.resolves
+
     def token_cache_statistics(self) -> TokenCacheStatistics:
         """Return how many verified tokens are remembered, and how often one was. Counted anew in a forked process."""
         return self._token_cache.statistics()
@@ -344,6 +348,7 @@ class ResourceServer:
         if anew:  # a flight that began before may bring what the issuer published before
             yield from filter(None, [each.flight() for each in keys])
         yield from filter(None, [each.fetch() for each in keys])
+        yield from filter(None, [each.saved() for each in keys])  # a process that ends at once leaves its keys, too
 
     def _raise_failures(self, *, unless_held: bool) -> None:
         failed = [health for health in self.health() if health.last_error is not None]
@@ -373,10 +378,3 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "monotonic": (callable, "a function that returns seconds"),
     "transport": (lambda value: value is None or hasattr(value, "handle_async_request"), "an httpx.AsyncBaseTransport"),
 }
-
-
-def _check_kinds(options: Mapping[str, object]) -> None:
-    for name, value in options.items():
-        is_right, kind = _KINDS[name]
-        if not is_right(value):
-            raise ConfigurationError(f"{name} must be {kind}, not {value!r}")

@@ -88,3 +88,11 @@ def seconds(name: str, value: object, *, at_most: float = _LARGEST) -> float:
         limit = f" and at most {at_most:.0f}" if at_most < _LARGEST else ""
         raise ConfigurationError(f"{name} must be a number of seconds, at least 0{limit}, not {value!r}")
     return float(value)
+
+
+def check_kinds(kinds: Mapping[str, tuple[Callable[[Any], bool], str]], options: Mapping[str, object]) -> None:
+    """Raise ConfigurationError for an option that is not of its kind: what tells it, and how it is called."""
+    for name, value in options.items():
+        is_right, kind = kinds[name]
+        if not is_right(value):
+            raise ConfigurationError(f"{name} must be {kind}, not {value!r}")

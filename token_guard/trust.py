@@ -72,6 +72,11 @@ class Trust:
         }
 
     @property
+    def resolves(self) -> bool:
+        """Whether issuers may be found that are not configured."""
+        return self._resolved is not None
+
+    @property
     def issuers(self) -> list[Trusted]:
         """Each issuer once, in the order configured, then those that were resolved and are kept at the moment."""
         return self._configured + (self._resolved.values() if self._resolved is not None else [])
@@ -104,10 +109,12 @@ class Trust:
         if not isinstance(issuer, str):
             return InvalidToken(Reason.CLAIM_MALFORMED, detail="the claim iss has the wrong type")
         trusted = [one.policy.issuer for one in self._configured]
-        detail = f"iss is {shown(issuer)}, trusted are {', '.join(map(shown, trusted))}"
+        detail = f"iss is {shown(issuer)}"
+        if trusted:
+            detail += f", trusted are {', '.join(map(shown, trusted))}; {issuer_hint(claims, trusted)}"
         if self._resolved is not None:
-            detail += ", and those that the issuer resolver knows"
-        return InvalidToken(Reason.WRONG_ISSUER, detail=f"{detail}; {issuer_hint(claims, trusted)}")
+            detail += f"; {self._resolved.hint(issuer)}"
+        return InvalidToken(Reason.WRONG_ISSUER, detail=detail)
 
     def begin_anew(self) -> None:
         """Begin anew in a forked child."""
