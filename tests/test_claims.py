@@ -144,7 +144,7 @@ def test_log_says_what_was_found_and_what_is_needed(claims: dict[str, Any], poli
     ("name", "policy", "fix"),
     [
         ("exp", POLICY, "no token without it is accepted"),
-        ("exp", STRICT, "profile='rfc9068' demands it"),
+        ("jti", STRICT, "profile='rfc9068' demands it"),
         ("iat", replace(POLICY, max_token_age=9), "max_token_age needs it"),
     ],
 )

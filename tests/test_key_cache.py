@@ -399,14 +399,42 @@ def test_without_staleness_a_known_key_waits_for_the_fetch() -> None:
     assert ask(cache, at=LIFETIME_ENDS + 9, waited=True) is Reason.KEYS_UNAVAILABLE
 
 
-def test_an_unknown_key_waits_three_seconds_of_a_fetch() -> None:
+def test_an_unknown_key_waits_six_seconds_of_a_fetch() -> None:
     """A new key is waited for; but anybody can name one, and a hanging issuer must not hold every thread for long."""
     cache = filled("k0")
     cache.started(Want.FETCH_FOR_UNKNOWN_KEY, 100)
-    assert wait_for(cache, "k1", 101) == Wait(Want.FETCH_FOR_UNKNOWN_KEY, 2)
+    assert wait_for(cache, "k1", 101) == Wait(Want.FETCH_FOR_UNKNOWN_KEY, 5)
     assert ask(cache, "k1", at=102, waited=True) is Reason.KEYS_UNAVAILABLE
-    assert ask(cache, "k1", at=103) is Reason.KEYS_UNAVAILABLE
-    assert ask(cache, "k0", at=103) == ["k0"]
+    assert ask(cache, "k1", at=106) is Reason.KEYS_UNAVAILABLE
+    assert ask(cache, "k0", at=106) == ["k0"]
+
+
+def test_an_unknown_key_is_looked_for_again_before_a_long_back_off_ends() -> None:
+    """Once the issuer is back, a new key is found at the pace of the cooldown, and not a back-off later."""
+    cache = filled("k0")
+    for _ in range(7):
+        fail(cache, at=100, want=Want.FETCH_FOR_UNKNOWN_KEY)
+    assert cache.retry_at == 130
+    assert ask(cache, "k1", at=104.9) is Reason.KEYS_UNAVAILABLE
+    assert ask(cache, "k1", at=105) is Want.FETCH_FOR_UNKNOWN_KEY
+    assert not cache.wants_refresh(105)
+
+
+def test_an_unknown_key_heeds_what_the_issuer_asks_for() -> None:
+    """A Retry-After is for everybody."""
+    cache = filled("k0")
+    fail(cache, at=100, want=Want.FETCH_FOR_UNKNOWN_KEY, retry_after=60)
+    assert ask(cache, "k1", at=159) is Reason.KEYS_UNAVAILABLE
+    assert ask(cache, "k1", at=160) is Want.FETCH_FOR_UNKNOWN_KEY
+
+
+def test_without_a_cooldown_an_unknown_key_waits_a_second_after_a_failure() -> None:
+    """No setting makes junk tokens ask an issuer that is down on every request."""
+    cache = filled("k0", policy=KeyPolicy(unknown_key_cooldown=0))
+    for _ in range(7):
+        fail(cache, at=100, want=Want.FETCH_FOR_UNKNOWN_KEY)
+    assert ask(cache, "k1", at=100.9) is Reason.KEYS_UNAVAILABLE
+    assert ask(cache, "k1", at=101) is Want.FETCH_FOR_UNKNOWN_KEY
 
 
 def test_an_unknown_key_waits_one_second_of_a_fetch_during_an_outage() -> None:

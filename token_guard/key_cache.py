@@ -23,7 +23,7 @@ LAST_RETRY = 30.0
 LONGEST_RETRY_AFTER = 120.0  # our own upper bound on an issuer's Retry-After: it must not shut us out for a day
 
 FIRST_KEYS_PATIENCE = 11.0  # seconds; a flight ends by itself before
-UNKNOWN_KEY_PATIENCE = 3.0  # a hanging issuer must not let junk tokens hold every thread of a server
+UNKNOWN_KEY_PATIENCE = 6.0  # a hanging issuer must not let junk tokens hold every thread of a server for longer
 PATIENCE_IN_OUTAGE = 1.0  # where there is no key for the token: a second after a failure, nobody waits for the next
 EXPIRED_KEYS_PATIENCE = 2.0  # then the issuer counts as down, and what is held is used up to the stale limit
 
@@ -96,7 +96,7 @@ class KeyCache:
         self._last_good_flight = 0
         self._failures = 0
         self._refresh_at = self._expires_at = self._unusable_at = 0.0
-        self._cooled_down_at = 0.0
+        self._cooled_down_at = self._retry_unknown_at = 0.0
 
     def ready(self, algorithm: Algorithm, kid: str | None, now: float) -> list[VerificationKey]:
         """Return the fitting keys while they are fresh and no refresh is wanted; otherwise none. The hot path."""
@@ -168,7 +168,8 @@ class KeyCache:
         self._hold(keys, now, lifetime)
         self.in_flight = False
         self._last_good_flight = self.flights
-        self.last_error, self.misconfigured, self.retry_at, self._failures = None, False, 0.0, 0
+        self.last_error, self.misconfigured, self._failures = None, False, 0
+        self.retry_at = self._retry_unknown_at = 0.0
 
     def restored(self, keys: KeySet, fetched_at: float) -> None:
         """Hold keys that were fetched at an earlier time, where none are held. The issuer goes on being asked."""
@@ -180,7 +181,11 @@ class KeyCache:
         wait = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(self._failures, 10)) * (1 - self._spread() / 2)
         self._failures += 1
         self.in_flight = False
-        self.retry_at = now + max(wait, min(retry_after, LONGEST_RETRY_AFTER))
+        earliest = now + min(retry_after, LONGEST_RETRY_AFTER)
+        self.retry_at = max(now + wait, earliest)
+        # The key may be new: where the issuer is back, nobody waits for the end of a long back-off to learn that.
+        unknown_at = max(self._cooled_down_at, now + FIRST_RETRY)
+        self._retry_unknown_at = max(min(now + wait, unknown_at), earliest)
         self.last_error, self.misconfigured = error, misconfigured
 
     def state(self, now: float) -> str:
@@ -207,7 +212,8 @@ class KeyCache:
 
     def _wait_or_unavailable(self, want: Want, patience: float, now: float, waited: bool) -> Wait:
         left = self._left_of(patience, now)
-        if waited or left <= 0 or (now < self.retry_at and not self.in_flight):
+        retry_at = self._retry_unknown_at if want is Want.FETCH_FOR_UNKNOWN_KEY else self.retry_at
+        if waited or left <= 0 or (now < retry_at and not self.in_flight):
             raise self.unavailable(now)
         return Wait(want, left)
 
