@@ -4,8 +4,10 @@ A parametrized test is run as a whole: the names of its cases may hold addresses
 time that it collects the same file.
 """
 
+from dataclasses import replace
+
 import pytest
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    item._nodeid = item.nodeid.partition("[")[0]  # type: ignore[attr-defined]  # pytest names it so in a slot
+    item._id = replace(item.id, params=None)
