@@ -41,6 +41,8 @@ def main() -> None:
     """Read the command line, measure, and print; then write what was asked for."""
     parser = arguments()
     options = parser.parse_args()
+    if options.docs and (options.subjects or options.only):
+        parser.error("--docs writes results.md as a whole: measure everything")
     plan = replace(options.plan, only=tuple(options.only), record=options.record)
     conditions = circumstances()
     print("\n".join(f"{name} {value}" for name, value in conditions.items()), flush=True)

@@ -122,8 +122,10 @@ def test_keeps_to_chosen_cases_and_their_floor() -> None:
     assert chosen == ["bare RS256", "bare ES256", "cold ES256", "refused: expired"]
 
 
-@pytest.mark.parametrize("options", [["validation", "--only", "nothing"], ["nothing"], ["--full"]])
-def test_refuses_options_that_measure_nothing(options: list[str]) -> None:
+@pytest.mark.parametrize(
+    "options", [["validation", "--only", "nothing"], ["nothing"], ["--full"], ["memory", "--docs"]]
+)
+def test_refuses_options_that_fit_nothing(options: list[str]) -> None:
     """Exit status 2, as for every wrong option."""
     with pytest.raises(subprocess.CalledProcessError) as failed:
         bench(*options)
