@@ -1127,6 +1127,33 @@ server.close()
     assert second == "auth0|alice"
 
 
+def test_a_process_out_of_file_descriptors_is_an_outage() -> None:
+    """JWK-18: whoever can open many connections can cause it; once descriptors are free, keys are fetched again."""
+    program = """
+import os, resource
+from token_guard import ResourceServer, TemporarilyUnavailable
+from token_guard.testing import LocalIssuer
+now = 0
+issuer = LocalIssuer()
+transport = issuer.transport()
+server = ResourceServer(issuer=issuer.url, audience="organize", transport=transport, monotonic=lambda: now)
+most = resource.getrlimit(resource.RLIMIT_NOFILE)
+last = os.dup(0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (last, most[1]))
+try:
+    server.validate(issuer.token())
+except TemporarilyUnavailable as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_NOFILE, most)
+now = 1
+print(server.validate(issuer.token()).subject)
+server.close()
+"""
+    first, second = run_python(program).splitlines()
+    assert first.startswith("keys_unavailable: the fetch thread cannot be started: OSError")
+    assert second == "auth0|alice"
+
+
 def test_the_interpreter_ends_while_a_name_server_hangs() -> None:
     """The most common outage of all: asyncio alone would look names up on a thread that the interpreter waits for."""
     program = """

@@ -34,6 +34,7 @@ from token_guard import (
     ExchangeRefused,
     InvalidToken,
     Issuer,
+    IssuerResolver,
     MissingToken,
     OnBehalfOf,
     Reason,
@@ -371,6 +372,9 @@ def test_a_chain_that_is_allowed_goes_on(
         assert call(on_behalf_of(allowed_actors={"svc3"}), Api()).status_code == 200
 
 
+RESOLVING = ResourceServer(issuer=IssuerResolver(Issuer, allowed_hosts=["issuer.example"]), audience="organize")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -380,6 +384,7 @@ def test_a_chain_that_is_allowed_goes_on(
         ({"flow": "okta"}, "flow must be 'rfc8693' or 'entra'"),
         ({"allowed_actors": [7]}, "allowed_actors must hold non-empty strings"),
         ({"resource_server": "reports"}, "resource_server must be a ResourceServer"),
+        ({"resource_server": RESOLVING}, "token_endpoint is required where an IssuerResolver finds issuers"),
     ],
 )
 def test_a_wrong_setting_is_told_at_once(on_behalf_of: Make, options: dict[str, Any], message: str) -> None:

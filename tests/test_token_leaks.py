@@ -54,14 +54,14 @@ SAFE = [
 ]
 
 
-def run(folder: Path, bodies: list[str], conftest: str = CONFTEST) -> "subprocess.CompletedProcess[str]":
+def run(folder: Path, bodies: list[str], conftest: str = CONFTEST, *options: str) -> "subprocess.CompletedProcess[str]":
     """Run one test for each body, in a process of its own that ends with pytest's exit status."""
     tests = [f"def test_{number}(raw=issuer.token()):\n    {body}\n" for number, body in enumerate(bodies)]
     (folder / "conftest.py").write_text(conftest)
     (folder / "test_run.py").write_text(IMPORTS + "\n".join(tests))
     (folder / "pytest.ini").write_text("[pytest]\n")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", folder / "pytest.ini", folder],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "-c", folder / "pytest.ini", folder],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -86,7 +86,8 @@ def test_tests_that_show_no_token_pass(tmp_path: Path) -> None:
     assert ended.returncode == pytest.ExitCode.OK, ended.stdout
 
 
-def test_a_leak_after_the_tests_fails_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_leak_after_the_tests_fails_the_run(processes: str, tmp_path: Path) -> None:
     """What is logged when all tests have passed belongs to none of them, and fails all the same."""
     late = """
 import pytest
@@ -95,6 +96,6 @@ def pytest_sessionfinish():
     import test_run
     test_run.logging.getLogger("late").error(test_run.issuer.token())
 """
-    ended = run(tmp_path, SAFE[:1], CONFTEST + late)
+    ended = run(tmp_path, SAFE[:1], CONFTEST + late, f"--numprocesses={processes}")
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED
     assert "outside of any test: a token's signature is in a record of the logger 'late'" in ended.stdout

@@ -81,6 +81,12 @@ class TokenLeaks:
         self._look_at_errors()
         if self._leaks:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            if hasattr(session.config, "workeroutput"):  # a process of pytest-xdist, whose exit status nobody reads
+                session.config.workeroutput["leaks"] = self._leaks
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._leaks += getattr(node, "workeroutput", {}).get("leaks", [])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for leak in dict.fromkeys(self._leaks):
