@@ -86,6 +86,16 @@ class FetchLoop(asyncio.SelectorEventLoop):
     asyncio's own threads are waited for when the interpreter ends, however long a name server hangs.
     """
 
+    _is_whole = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_whole = True
+
+    def __del__(self) -> None:
+        if self._is_whole:  # without a file descriptor left, half a loop is made, and asyncio's own end of it fails
+            super().__del__()
+
     async def getaddrinfo(
         self,
         host: Any,
