@@ -111,6 +111,8 @@ def _enter(cell: ConnectionCell) -> None:
     both, below dependencies that began earlier and may turn one error into another; the names in the scope can.
     """
     scope = cell.scope
+    # Ended after the answer to a refusal: a circle of scope and cell is dearer to collect than all that the guard does.
+    scope["fastapi_middleware_astack"].callback(scope.__setitem__, CELL, scope.get(CELL))
     scope[CELL] = cell
     ending = _Ending(cell)
     for name in ("fastapi_function_astack", "fastapi_inner_astack"):

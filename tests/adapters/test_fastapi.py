@@ -1,5 +1,6 @@
 """The FastAPI dependency: alone and behind the middleware it refuses alike, and it documents itself."""
 
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -39,6 +40,7 @@ from token_guard import (
 from token_guard.guard import current_cell
 from token_guard.testing import LocalIssuer
 from token_guard_asgi import TokenGuardMiddleware
+from token_guard_asgi.connection import ConnectionCell
 from token_guard_asgi.fastapi import AccessTokenSecurity
 
 pytestmark = pytest.mark.anyio
@@ -820,3 +822,25 @@ def test_error_tracker_sees_no_refusal(tracker: Events, place: Any) -> None:
     assert tracker.errors == []
     assert client.get("/fails", headers=READER).status_code == 500
     assert tracker.errors == ["LookupError"]
+
+
+async def test_leaves_no_circle_for_the_garbage_collector() -> None:
+    """Scope and cell name each other while a request lasts; to collect such pairs costs more than to guard."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def whoever(token: ReaderToken) -> str | None:
+        return token.subject
+
+    headers = [(name.lower().encode(), value.encode()) for name, value in READER.items()]
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            scope = {**CONNECTION, "type": "http", "method": "GET", "headers": headers}
+            await messages(app, scope, {"type": "http.request"})
+        del scope
+        left = {type(each) for each in gc.get_objects()} & {ConnectionCell}
+    finally:
+        gc.enable()
+    assert left == set()
