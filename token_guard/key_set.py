@@ -17,7 +17,7 @@ from .jws import UnverifiedToken
 MAX_KEYS = 100  # our own bound on the keys of one set that are considered
 MAX_CANDIDATES = 4  # our own bound on the keys of one key ID that are tried
 
-generations = itertools.count(1)
+generations: "itertools.count[int]" = itertools.count(1)
 """Numbers that tell what keys verified a token. No two issuers share one, nor two configurations of one issuer."""
 
 
