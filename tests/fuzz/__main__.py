@@ -24,7 +24,7 @@ _DETAIL = re.compile(
 )  # lines of libFuzzer, by the thousand
 
 
-def fuzz(name: str, seconds: int, seed: int) -> bool:
+def fuzz(name: str, limit: str, seed: int) -> bool:
     """Fuzz one target, print what comes of it, and tell whether nothing was found."""
     kept = KEPT / name
     corpus = kept / "corpus"
@@ -33,7 +33,7 @@ def fuzz(name: str, seconds: int, seed: int) -> bool:
         (corpus / f"seed-{number}").write_bytes(content)
     known = set(kept.iterdir())
     command = [sys.executable, "-m", "tests.fuzz.one_target", name, str(corpus), str(HERE / "corpus" / name)]
-    command += [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={LONGEST}", f"-timeout={SLOWEST}"]
+    command += [limit, f"-seed={seed}", f"-max_len={LONGEST}", f"-timeout={SLOWEST}"]
     command += [f"-rss_limit_mb={MOST_MEMORY}", f"-artifact_prefix={kept}/", f"-dict={HERE}/words.dict"]
     print(f"\n== {name}", flush=True)
     process = subprocess.Popen(
@@ -55,6 +55,7 @@ def main() -> None:
     )
     parser.add_argument("--target", choices=TARGETS, action="append", help="fuzz this target alone; may be repeated")
     parser.add_argument("--seconds", type=int, default=600, help="for each target (600)")
+    parser.add_argument("--runs", type=int, help="so many for each target instead, the same each time with one --seed")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (0: another one each time)")
     parser.add_argument("--list", action="store_true", help="print the names of the targets")
     options = parser.parse_args()
@@ -62,7 +63,8 @@ def main() -> None:
         print("\n".join(f"{name:10} {target.run.__doc__}" for name, target in TARGETS.items()))
         return
 
-    results = {name: fuzz(name, options.seconds, options.seed) for name in options.target or TARGETS}
+    limit = f"-max_total_time={options.seconds}" if options.runs is None else f"-runs={options.runs}"
+    results = {name: fuzz(name, limit, options.seed) for name in options.target or TARGETS}
     print()
     for name, passed in results.items():
         print(f"{name:10} {'nothing found' if passed else 'FAILED'}")

@@ -149,7 +149,7 @@ def metadata(content: bytes) -> None:
         except MisconfiguredError:
             continue
         assert json.loads(document)["issuer"] == url
-        assert re.match(r"https://[^/@?#]|http://(localhost|127\.|\[::1\])", endpoint, re.IGNORECASE)
+        assert re.match(r"https://[^/@?#]|http://(localhost|127\.|\[[0:]+1\])", endpoint, re.IGNORECASE)
 
 
 def answer(content: bytes) -> None:
