@@ -80,6 +80,15 @@ def test_first_refusal_stays(caplog: pytest.LogCaptureFixture) -> None:
     assert (record.__dict__["event"], record.__dict__["reason"]) == ("request_refused", "expired")
 
 
+def test_an_error_of_the_application_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """A function of the application's that fails, such as is_revoked, is for its author to mend."""
+    outage = TemporarilyUnavailable(Reason.REVOCATION_UNAVAILABLE, detail="is_revoked raised KeyError")
+    outage.__cause__ = KeyError("jti")
+    RequestCell(rendered).refuse(outage)
+    assert caplog.records[0].exc_info is not None
+    assert caplog.records[0].exc_info[1] is outage.__cause__
+
+
 def test_target_of_a_refused_request_is_logged_escaped(caplog: pytest.LogCaptureFixture) -> None:
     """Method and path are a stranger's: fields of one line, short, without control characters."""
     cell = RequestCell(rendered)

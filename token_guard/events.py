@@ -31,7 +31,17 @@ QUIET = frozenset({Event.KEYS_FETCHED, Event.KEYS_CHANGED, Event.ISSUER_RECOVERE
 """The events that are told at INFO: nothing is to be done about them. All others are warnings."""
 
 
-def tell(event: Event, text: str, *arguments: object, quietly: bool = False, **fields: Any) -> None:
-    """Log `text` with its `arguments`, and `fields` as attributes of the record. `quietly`: at INFO in any case."""
+def tell(
+    event: Event,
+    text: str,
+    *arguments: object,
+    quietly: bool = False,
+    cause: BaseException | None = None,
+    **fields: Any,
+) -> None:
+    """Log `text` with its `arguments`, and `fields` as attributes of the record.
+
+    `quietly`: at INFO in any case. `cause`: an error of the application's own, whose traceback tells where to look.
+    """
     level = logging.INFO if quietly or event in QUIET else logging.WARNING
-    _log.log(level, text, *arguments, extra={"event": event, **fields}, stacklevel=2)
+    _log.log(level, text, *arguments, exc_info=cause, extra={"event": event, **fields}, stacklevel=2)

@@ -76,7 +76,8 @@ class RequestCell:
             method, path = (shown(part)[1:-1] for part in self.target or ("", ""))
             target = f" ({method} {path})" if self.target else ""
             fields = {"reason": error.reason, "method": method, "path": path}
-            tell(Event.REQUEST_REFUSED, "request refused: %s%s", error, target, quietly=is_told, **fields)
+            cause = error.__cause__ if isinstance(error, TemporarilyUnavailable) else None
+            tell(Event.REQUEST_REFUSED, "request refused: %s%s", error, target, quietly=is_told, cause=cause, **fields)
         return self.refusal
 
 
