@@ -1037,6 +1037,18 @@ def test_close_answers_those_who_wait(validate: Validate, issuer: LocalIssuer, s
         assert waiting.result(PATIENCE) is Reason.KEYS_UNAVAILABLE
 
 
+def test_close_ends_a_warm_up(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """Whoever waits for keys, and for the store, is told at once that there are none."""
+    transport = Gate(issuer)
+    server = server_of(transport, keys=KeyPolicy(store=Memory()))
+    with ThreadPoolExecutor(1) as threads:
+        warming = threads.submit(server.warm_up)
+        while not server.health()[0].last_error:
+            server.close()
+        with pytest.raises(TemporarilyUnavailable, match="the fetch was abandoned"):
+            warming.result(PATIENCE)
+
+
 # Real sockets and processes.
 
 

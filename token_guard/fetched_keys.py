@@ -157,9 +157,17 @@ class FetchedKeys:
         return flight
 
     async def _fly(self, flight: "Future[None]") -> None:
+        saved: Future[None] = Future()
+        try:
+            outcome = await self._land_with_outcome(flight, saved)
+            if isinstance(outcome, _Loaded) and self._kept is not None:  # nobody's token waits for the store
+                await self._kept.save(self._jwks_uri or "", outcome.document)
+        finally:
+            saved.set_result(None)
+
+    async def _land_with_outcome(self, flight: "Future[None]", saved: "Future[None]") -> _Loaded | _Failed:
         outcome: _Loaded | _Failed = _Failed("the fetch was abandoned")
         stored = None
-        saved: Future[None] = Future()
         try:
             outcome = await self._visit()
             self._tell_outcome(outcome)  # without the lock: a log may be slow, or raise
@@ -170,11 +178,7 @@ class FetchedKeys:
                 self._note(outcome, stored, self._monotonic())
                 self._saved = saved
                 self._land(flight)
-        try:
-            if isinstance(outcome, _Loaded) and self._kept is not None:  # nobody's token waits for the store
-                await self._kept.save(self._jwks_uri or "", outcome.document)
-        finally:
-            saved.set_result(None)
+        return outcome
 
     def _note(self, outcome: _Loaded | _Failed, stored: StoredKeys | None, now: float) -> None:
         if isinstance(outcome, _Loaded):
