@@ -242,7 +242,7 @@ def test_is_made_of_a_framework_s_settings(decide: Decide, issuer: LocalIssuer) 
 
 def test_takes_a_resource_server_or_a_path_to_one(organizer: ResourceServer) -> None:
     """RESOURCE_SERVER is the object or the name under which it can be imported."""
-    module = ModuleType("organizer_of_this_test")
+    module = ModuleType("of_this_test.organizer")
     module.organizer = organizer  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
     for named in (organizer, f"{module.__name__}.organizer"):

@@ -78,6 +78,7 @@ def test_first_refusal_stays(caplog: pytest.LogCaptureFixture) -> None:
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == ("INFO", "request refused: expired: exp is 1")
     assert (record.__dict__["event"], record.__dict__["reason"]) == ("request_refused", "expired")
+    assert (record.__dict__["method"], record.__dict__["path"]) == ("", "")
 
 
 def test_an_error_of_the_application_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:

@@ -37,8 +37,8 @@ def test_refuses_seconds_that_no_clock_counts(value: object) -> None:
 def test_an_unknown_setting_is_told_all_that_are_known() -> None:
     """A name that was mistyped is found by looking along the line."""
     with pytest.raises(ConfigurationError) as refused:
-        read_settings({**GOOD, "AUDIENSE": "organize"}, "TOKEN_GUARD_", also=("PUBLIC_PATHS",))
-    known = ", ".join([*NAMES, "PUBLIC_PATHS"])
+        read_settings({**GOOD, "AUDIENSE": "organize"}, "TOKEN_GUARD_", also=("AUDIENCES",))
+    known = ", ".join([*NAMES, "AUDIENCES"])
     assert str(refused.value) == (
         f"TOKEN_GUARD_AUDIENSE is not a setting; known are {known}; did you mean TOKEN_GUARD_AUDIENCE?"
     )
