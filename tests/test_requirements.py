@@ -1,5 +1,6 @@
 """What an operation demands of an access token, and which 403 tells the client. RFC 6750 3.1."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -205,9 +206,27 @@ def test_refuses_what_is_no_requirement(member: Any) -> None:
 
 def test_a_decorator_without_its_parentheses_is_told_above_which_view() -> None:
     """SCOPE-03: the stack ends in the import of a whole module; the name says where to look."""
-    with pytest.raises(ConfigurationError) as refused:
-        all_of(token)  # type: ignore[arg-type]
-    assert str(refused.value) == 'give the scopes in parentheses: @requires_scope("read:contacts") above token'
+    for view, name in ((token, "token"), (partial(token), repr(partial(token)))):
+        with pytest.raises(ConfigurationError) as refused:
+            all_of(view)  # type: ignore[arg-type]
+        assert str(refused.value) == f'give the scopes in parentheses: @requires_scope("read:contacts") above {name}'
+
+
+@pytest.mark.parametrize(
+    ("claims", "hint"),
+    [
+        ({"scope": "b"}, ""),
+        (
+            {"scope": "b", "granted": ["a"]},
+            "; its claim 'granted' holds such: name it in the setting scope_claims, if they are to count",
+        ),
+    ],
+)
+def test_log_says_what_the_operation_needs(claims: dict[str, Any], hint: str) -> None:
+    """SCOPE-06: and, where the token holds it elsewhere, the setting that would look there."""
+    with pytest.raises(InsufficientScope) as refused:
+        token(claims).require("a")
+    assert refused.value.detail == f"the operation needs all of (scope a){hint}"
 
 
 def test_any_of_nothing_is_a_mistake() -> None:
