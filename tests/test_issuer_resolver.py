@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from token_guard import (
     ResourceServer,
     TemporarilyUnavailable,
 )
+from token_guard.issuer_resolver import ResolvedIssuers
 from token_guard.testing import InMemoryTransport, LocalIssuer
 
 NAMES = ("red", "blue", "t0", "t1", "t2", "t3", "t4")
@@ -112,9 +114,16 @@ def test_refuses_whom_the_resolver_does_not_know(server_of: ServerOf) -> None:
     """None is an answer, and it causes no request. The log tells which of the two lists lacks the issuer."""
     red = tenant("red")
     server = server_of(Tenants(), red)
-    for url, why in ((red.url, "resolve does not know it"), ("https://elsewhere.example/", "allowed_hosts")):
-        with pytest.raises(InvalidToken, match=f"wrong_issuer: iss is '{url}'; .*{why}"):
+    for url, why in (
+        (red.url, "the IssuerResolver's resolve does not know it"),
+        (
+            "https://elsewhere.example/",
+            "it is not https, or its host, with the port where there is one, is not in the resolver's allowed_hosts",
+        ),
+    ):
+        with pytest.raises(InvalidToken) as refused:
             server.validate(red.token(issuer=url))
+        assert refused.value.detail == f"iss is '{url}'; {why}"
     assert server.health() == ()
 
 
@@ -156,15 +165,24 @@ def test_configured_issuers_need_no_resolver(server_of: ServerOf) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [OSError("no database"), "https://red.login.example/", True, Issuer("https://blue.login.example/"), object()],
+    ("answer", "why"),
+    [
+        (OSError("no database"), "the issuer resolver raised OSError"),
+        *(
+            (answer, f"the issuer resolver must return None or an Issuer('https://red.login.example/'), not {answer!r}")
+            for answer in ("https://red.login.example/", True, Issuer("https://blue.login.example/"))
+        ),
+    ],
+    ids=str,
 )
-def test_a_resolver_that_fails_is_an_outage(answer: object, server_of: ServerOf) -> None:
-    """What cannot be decided is a 503, whatever the resolver does."""
+def test_a_resolver_that_fails_is_an_outage(answer: object, why: str, server_of: ServerOf) -> None:
+    """What cannot be decided is a 503, whatever the resolver does; the log tells what it did."""
     red = tenant("red")
     tenants = Tenants()
     tenants.known[red.url] = answer
-    assert refusal(server_of(tenants, red), red.token()) is Reason.ISSUER_MISCONFIGURED
+    with pytest.raises(TemporarilyUnavailable) as unavailable:
+        server_of(tenants, red).validate(red.token())
+    assert (unavailable.value.reason, unavailable.value.detail) == (Reason.ISSUER_MISCONFIGURED, why)
 
 
 def test_settings_that_contradict_the_token_s_issuer_are_an_outage(server_of: ServerOf) -> None:
@@ -172,7 +190,10 @@ def test_settings_that_contradict_the_token_s_issuer_are_an_outage(server_of: Se
     red = tenant("red")
     tenants = Tenants()
     tenants.known[red.url] = Issuer(red.url, jwks={"keys": "none"})
-    assert refusal(server_of(tenants, red), red.token()) is Reason.ISSUER_MISCONFIGURED
+    with pytest.raises(
+        TemporarilyUnavailable, match="^issuer_misconfigured: jwks of issuer 'https://red.login.example/'"
+    ):
+        server_of(tenants, red).validate(red.token())
 
 
 def test_keeps_a_bounded_number_of_issuers(server_of: ServerOf) -> None:
@@ -230,8 +251,25 @@ def test_connects_to_no_private_address() -> None:
 def test_refuses_wrong_settings(options: dict[str, Any], why: str) -> None:
     """A wrong setting is told at once, by its name."""
     settings: dict[str, Any] = {"resolve": Tenants(), "allowed_hosts": HOSTS} | options
-    with pytest.raises(ConfigurationError, match=why):
+    with pytest.raises(ConfigurationError, match=f"^IssuerResolver: {why}"):
         IssuerResolver(settings.pop("resolve"), **settings)
+
+
+def test_takes_the_least_settings() -> None:
+    """One issuer may be enough; the hosts are a set from then on."""
+    resolver = IssuerResolver(Tenants(), allowed_hosts=["red.login.example"], at_most=1)
+    assert (resolver.allowed_hosts, resolver.at_most) == (frozenset({"red.login.example"}), 1)
+
+
+def test_makes_each_issuer_once_and_anew_where_it_changes() -> None:
+    """What is dear, a key cache with its fetches, is made for the first token and kept for the next."""
+    tenants = Tenants("https://red.login.example/")
+    numbers = count(1)
+    resolved = ResolvedIssuers(IssuerResolver(tenants, allowed_hosts=HOSTS), lambda issuer: next(numbers))
+    assert [resolved.get("https://red.login.example/") for _ in range(3)] == [1, 1, 1]
+    tenants.known["https://red.login.example/"] = Issuer("https://red.login.example/", audience="other")
+    assert [resolved.get("https://red.login.example/") for _ in range(3)] == [2, 2, 2]
+    assert resolved.values() == [2]
 
 
 def test_refuses_a_resolver_that_is_awaited() -> None:
@@ -240,7 +278,7 @@ def test_refuses_a_resolver_that_is_awaited() -> None:
     async def resolve(url: str) -> Issuer | None:
         return None
 
-    with pytest.raises(ConfigurationError, match="not awaited"):
+    with pytest.raises(ConfigurationError, match="^IssuerResolver: resolve must be a function that is not awaited$"):
         IssuerResolver(resolve, allowed_hosts=HOSTS)  # type: ignore[arg-type]
 
 
