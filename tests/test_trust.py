@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from token_guard import Issuer
+from token_guard import Issuer, Reason
 from token_guard.claims import ClaimPolicy
 from token_guard.key_source import GivenKeys
 from token_guard.trust import Trust, filled_issuers
@@ -62,3 +62,22 @@ def test_tenants_of_one_template_share_their_keys() -> None:
     one, other = (TRUST.find({"iss": f"https://listed.example/{tenant}/"}) for tenant in (TENANT, "b"))
     assert one is other
     assert [trusted.policy.issuer for trusted in TRUST.issuers] == [PLAIN.url, LISTED.url, OPEN.url, TWICE.url]
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason", "detail"),
+    [
+        ({}, Reason.CLAIM_MISSING, "the token has no iss"),
+        ({"iss": 7}, Reason.CLAIM_MALFORMED, "the claim iss has the wrong type"),
+        (
+            {"iss": "https://other.example/"},
+            Reason.WRONG_ISSUER,
+            f"iss is 'https://other.example/', trusted are '{PLAIN.url}', '{LISTED.url}', '{OPEN.url}', '{TWICE.url}';"
+            " where it is another domain or realm of yours, list it in the setting issuer",
+        ),
+    ],
+)
+def test_says_whom_it_trusts(claims: dict[str, Any], reason: Reason, detail: str) -> None:
+    """The log tells what was found, who is trusted, and what to do."""
+    refused = TRUST.refusal(claims)
+    assert (refused.reason, refused.detail) == (reason, detail)
