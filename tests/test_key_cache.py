@@ -456,6 +456,25 @@ def test_without_keys_a_question_waits_one_second_of_a_fetch_during_an_outage() 
     assert wait_for(cache, "k0", 101) == Wait(Want.FETCH, 1)
 
 
+def test_tells_that_the_issuer_has_not_answered_yet() -> None:
+    """JWK-18: whoever has waited for as long as may be learns what is known, which is nothing."""
+    cache = empty()
+    cache.started(Want.FETCH, 0)
+    with pytest.raises(TemporarilyUnavailable) as unavailable:
+        cache.ask(ED, "k0", 5, seen=0, waited=True)
+    assert unavailable.value.detail == "the issuer has not answered yet"
+
+
+@pytest.mark.parametrize(
+    ("at", "stale"),
+    [(LIFETIME_ENDS - 1, False), (LIFETIME_ENDS, True), (STALE_ENDS - 1, True), (STALE_ENDS, False)],
+)
+def test_keys_are_stale_between_their_time_and_the_limit(at: float, stale: bool) -> None:
+    """Before they are fresh, and after they are none."""
+    assert filled("k0").is_stale(at) is stale
+    assert not empty().is_stale(at)
+
+
 # Keys from a store.
 
 

@@ -72,8 +72,10 @@ def test_tenants_of_one_template_share_their_keys() -> None:
         (
             {"iss": "https://other.example/"},
             Reason.WRONG_ISSUER,
-            f"iss is 'https://other.example/', trusted are '{PLAIN.url}', '{LISTED.url}', '{OPEN.url}', '{TWICE.url}';"
-            " where it is another domain or realm of yours, list it in the setting issuer",
+            (
+                f"iss is 'https://other.example/', trusted are '{PLAIN.url}', '{LISTED.url}', '{OPEN.url}',"
+                f" '{TWICE.url}'; where it is another domain or realm of yours, list it in the setting issuer"
+            ),
         ),
     ],
 )
