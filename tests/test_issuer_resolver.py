@@ -140,6 +140,18 @@ def test_a_tenant_that_is_forgotten_is_refused_at_once(server_of: ServerOf) -> N
     assert refusal(server, token) is Reason.WRONG_ISSUER
 
 
+def test_a_remembered_token_stays_remembered_while_its_issuer_is_trusted(server_of: ServerOf) -> None:
+    """A token of a resolved issuer is as cheap the second time as any other, for as long as the resolver knows it."""
+    red = tenant("red")
+    tenants = Tenants(red.url)
+    trust = server_of(tenants, red)._trust
+    found = trust.find({"iss": red.url})
+    assert found is not None
+    assert trust.still_holds(found)
+    del tenants.known[red.url]
+    assert not trust.still_holds(found)
+
+
 def test_changed_settings_count_at_once(server_of: ServerOf) -> None:
     """SEC-02: what was verified under other settings, or other keys, is judged anew."""
     red = tenant("red")
