@@ -22,9 +22,7 @@ POLICY = ClaimPolicy(
     audiences=frozenset({AUDIENCE}),
     profile="generic",
     leeway=0,
-    max_token_age=None,
     scope_claims=("scope", "scp"),
-    organizations=None,
 )
 LENIENT = replace(POLICY, leeway=30)
 STRICT = replace(POLICY, profile="rfc9068")

@@ -55,9 +55,7 @@ POLICY = ClaimPolicy(
     audiences=frozenset({"organize"}),
     profile="generic",
     leeway=0,
-    max_token_age=None,
     scope_claims=("scope",),
-    organizations=None,
 )
 
 

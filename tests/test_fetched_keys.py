@@ -1114,35 +1114,10 @@ issuer.stop()
     assert run_python(program, str(hanging)).split() == ["auth0|alice", "0", "auth0|alice"]
 
 
-def test_a_machine_out_of_threads_is_an_outage() -> None:
-    """JWK-18: where the fetch thread cannot be started the answer is 503, nothing leaks, and the next attempt works."""
-    program = """
-import threading
-from token_guard import ResourceServer, TemporarilyUnavailable
-from token_guard.testing import LocalIssuer
-now = 0
-issuer = LocalIssuer()
-transport = issuer.transport()
-server = ResourceServer(issuer=issuer.url, audience="organize", transport=transport, monotonic=lambda: now)
-threading.stack_size(1 << 46)
-try:
-    server.validate(issuer.token())
-except TemporarilyUnavailable as error:
-    print(error)
-threading.stack_size(0)
-now = 1
-print(server.validate(issuer.token()).subject)
-server.close()
-"""
-    first, second = run_python(program).splitlines()
-    assert first.startswith("keys_unavailable: the fetch thread cannot be started")
-    assert second == "auth0|alice"
-
-
-def test_a_process_out_of_file_descriptors_is_an_outage() -> None:
-    """JWK-18: whoever can open many connections can cause it; once descriptors are free, keys are fetched again."""
-    program = """
-import os, resource
+def out_of(exhaust: str, give_back: str) -> tuple[str, str]:
+    """What a process says that lacks something when its first token comes, and once it has that again."""
+    program = f"""
+import os, resource, threading
 from token_guard import ResourceServer, TemporarilyUnavailable
 from token_guard.testing import LocalIssuer
 now = 0
@@ -1150,18 +1125,33 @@ issuer = LocalIssuer()
 transport = issuer.transport()
 server = ResourceServer(issuer=issuer.url, audience="organize", transport=transport, monotonic=lambda: now)
 most = resource.getrlimit(resource.RLIMIT_NOFILE)
-last = os.dup(0)
-resource.setrlimit(resource.RLIMIT_NOFILE, (last, most[1]))
+{exhaust}
 try:
     server.validate(issuer.token())
 except TemporarilyUnavailable as error:
     print(error)
-resource.setrlimit(resource.RLIMIT_NOFILE, most)
+{give_back}
 now = 1
 print(server.validate(issuer.token()).subject)
 server.close()
 """
     first, second = run_python(program).splitlines()
+    return first, second
+
+
+def test_a_machine_out_of_threads_is_an_outage() -> None:
+    """JWK-18: where the fetch thread cannot be started the answer is 503, nothing leaks, and the next attempt works."""
+    first, second = out_of("threading.stack_size(1 << 46)", "threading.stack_size(0)")
+    assert first.startswith("keys_unavailable: the fetch thread cannot be started")
+    assert second == "auth0|alice"
+
+
+def test_a_process_out_of_file_descriptors_is_an_outage() -> None:
+    """JWK-18: whoever can open many connections can cause it; once descriptors are free, keys are fetched again."""
+    first, second = out_of(
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), most[1]))",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, most)",
+    )
     assert first.startswith("keys_unavailable: the fetch thread cannot be started: OSError")
     assert second == "auth0|alice"
 

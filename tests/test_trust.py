@@ -20,9 +20,7 @@ POLICY = ClaimPolicy(
     audiences=frozenset({"organize"}),
     profile="generic",
     leeway=0,
-    max_token_age=None,
     scope_claims=("scope",),
-    organizations=None,
 )
 ISSUERS = filled_issuers([PLAIN, LISTED, OPEN, TWICE])
 TRUST = Trust(ISSUERS, None, {}, POLICY, lambda issuer, _: GivenKeys(issuer))

@@ -37,9 +37,9 @@ class ClaimPolicy:
     audiences: frozenset[str]
     profile: Profile
     leeway: float
-    max_token_age: float | None
+    max_token_age: float | None = None
     scope_claims: tuple[str, ...]
-    organizations: frozenset[str] | None
+    organizations: frozenset[str] | None = None
     tenants: Tenants | None = None
     client_ids: frozenset[str] | None = None
     role_claims: tuple[ClaimPath, ...] = DEFAULT_ROLE_CLAIMS

@@ -102,7 +102,6 @@ class ResourceServer:
             leeway=seconds("leeway", leeway, at_most=MAX_LEEWAY),
             max_token_age=None if max_token_age is None else seconds("max_token_age", max_token_age),
             scope_claims=DEFAULT_SCOPE_CLAIMS,
-            organizations=None,
             scope_pattern=scope_pattern,
             scope_implications=close_implications(scope_implications or {}),
         )
