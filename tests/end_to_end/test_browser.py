@@ -271,6 +271,15 @@ def test_an_authorization_server_that_is_away_is_told(page: Page, system: Browse
     log_in(page)
 
 
+def test_no_token_is_called_expired_before_it_is(page: Page) -> None:
+    """Not even in its last half second, in which the API still accepts it."""
+    in_words = [
+        page.evaluate("async (now) => (await import('./tokens.js')).timeLeft(1000, now)", now)
+        for now in (999.6, 1000, 1000.4, 1001)
+    ]
+    assert in_words == ["1 s left", "expired 0 s ago", "expired 0 s ago", "expired 1 s ago"]
+
+
 @pytest.mark.usefixtures("short_lived")
 def test_an_expired_token_is_renewed_without_a_login(page: Page, system: BrowserSystem) -> None:
     """The API refuses the expired token, and the page has another before anybody notices, or says why it has none."""

@@ -22,9 +22,9 @@ export function scopesByResource(scope = "") {
   return [...groups];
 }
 
-/** Return how long a token is still good, in words; `exp` and `now` are in seconds. */
+/** Return how long a token is still good, in words; `exp` and `now` are in seconds. In its last second, that is 1 s. */
 export function timeLeft(exp, now = Date.now() / 1000) {
-  const seconds = Math.round(exp - now);
+  const seconds = Math.ceil(exp - now);
   const size = Math.abs(seconds);
   const parts = [[Math.floor(size / 3600), "h"], [Math.floor(size / 60) % 60, "min"], [size % 60, "s"]];
   const shown = parts.slice(Math.max(0, parts.findIndex(([amount]) => amount > 0)));
