@@ -6,6 +6,7 @@ Knows nothing about where keys come from or how long they may be used.
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, Protocol
 
 from .algorithms import Algorithm
@@ -42,7 +43,11 @@ class KeySet:
         for key in self._keys:
             self._by_kid[key.kid].append(key)
         self._chosen: dict[tuple[str, str | None], list[VerificationKey]] = {}
-        self.identity: frozenset[tuple[object, ...]] = frozenset(key.identity for key in self._keys)
+
+    @cached_property
+    def identity(self) -> frozenset[tuple[object, ...]]:
+        """What is another where the usable keys have changed. Given keys never change, and are never asked."""
+        return frozenset(key.identity for key in self._keys)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
