@@ -1,6 +1,7 @@
 """Issuer: which settings describe an authorization server that can be trusted. RFC 8414 2, RFC 7518 3.2, RFC 8725 3."""
 
 import re
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -232,6 +233,21 @@ def test_configuration_is_frozen() -> None:
     """What was checked cannot be changed afterwards."""
     with pytest.raises(AttributeError):
         Issuer(URL).url = "https://other.example/"  # type: ignore[misc]
+
+
+def test_given_keys_are_those_of_the_moment() -> None:
+    """What is done to a key set afterwards, at any depth, changes nothing; in it, any mapping and sequence will do."""
+    key = {"kty": "RSA", "key_ops": ["verify"], "n": 1}
+    jwks: dict[str, Any] = {"keys": [key, MappingProxyType({"kty": "EC"}), None], "more": ({"a": 1},)}
+    issuer = Issuer(URL, jwks=jwks)
+    key["key_ops"].append("encrypt")  # type: ignore[attr-defined]
+    key["kty"] = "EC"
+    jwks["more"][0]["a"] = 2
+    jwks["keys"].append(key)
+    assert issuer.jwks == {
+        "keys": [{"kty": "RSA", "key_ops": ["verify"], "n": 1}, {"kty": "EC"}, None],
+        "more": [{"a": 1}],
+    }
 
 
 @given(st.none() | st.text() | st.lists(st.text() | st.none()) | st.dictionaries(st.text(), st.text()) | st.binary())
