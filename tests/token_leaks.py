@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from token_guard import AccessToken, TokenGuardError
+from token_guard import AccessToken, ExchangeRefused, TemporarilyUnavailable, TokenGuardError
+from token_guard.errors import RequestRejected
 from token_guard.request import RequestCell
 from token_guard.testing.keys import SigningKey, base64url
 
@@ -46,7 +47,9 @@ class TokenLeaks:
             (SigningKey, "sign", self._learn),
             (logging.Logger, "handle", self._look_at_record),
             (subprocess.Popen, "communicate", self._look_at_output),
-            (TokenGuardError, "__init__", self._keep_error),
+            (RequestRejected, "__init__", self._keep_error),
+            (TemporarilyUnavailable, "__init__", self._keep_error),
+            (ExchangeRefused, "__init__", self._keep_error),
             (RequestCell, "admit", self._look_at_cell),
         ):
             self._patches.setattr(owner, name, _watched(getattr(owner, name), look))

@@ -86,7 +86,6 @@ class TemporarilyUnavailable(TokenGuardError):
     status: ClassVar[int] = 503
 
     def __init__(self, reason: Reason = Reason.KEYS_UNAVAILABLE, *, detail: str = "", retry_after: float = 1) -> None:
-        super().__init__(_message(reason, detail))
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
@@ -95,6 +94,9 @@ class TemporarilyUnavailable(TokenGuardError):
     def description(self) -> str:
         """What the client may know: fixed ASCII text."""
         return _DESCRIPTIONS.get(self.reason, "The access token cannot be checked at the moment")
+
+    def __str__(self) -> str:
+        return _message(self.reason, self.detail)
 
 
 class ExchangeRefused(TokenGuardError):
@@ -119,7 +121,6 @@ class RequestRejected(TokenGuardError):
     error: ClassVar[str | None]
 
     def __init__(self, reason: Reason, *, detail: str = "", scope: str | None = None) -> None:
-        super().__init__(_message(reason, detail))
         self.reason = reason
         self.detail = detail
         self.scope = scope
@@ -128,6 +129,9 @@ class RequestRejected(TokenGuardError):
     def description(self) -> str:
         """What the client may know: fixed ASCII text, the same for all reasons that a client cannot act on."""
         return _DESCRIPTIONS.get(self.reason, _NOT_ACCEPTED)
+
+    def __str__(self) -> str:
+        return _message(self.reason, self.detail)
 
 
 class InvalidRequest(RequestRejected):

@@ -8,7 +8,6 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from .access_token import AccessToken
@@ -131,9 +130,8 @@ class ResourceServer:
             keys = trusted.keys.ready(algorithm, token.header.kid) or trusted.keys.find(algorithm, token.header.kid)
             return self._accept(digest, *judged, keys)
         except TokenGuardError as error:
-            del raw_token  # error trackers send the locals of a traceback away
-            clear_frames(error.__traceback__)
-            raise
+            del raw_token  # error trackers send the locals of a traceback away, so the frames below end here, too
+            raise error.with_traceback(None) from error.__cause__
 
     async def validate_async(self, raw_token: str) -> AccessToken:
         """Do what `validate` does, without blocking the event loop while keys are fetched."""
@@ -147,8 +145,7 @@ class ResourceServer:
             return self._accept(digest, *judged, keys)
         except TokenGuardError as error:
             del raw_token
-            clear_frames(error.__traceback__)
-            raise
+            raise error.with_traceback(None) from error.__cause__
 
     def authenticate(self, request: RequestView) -> AccessToken:
         """Return the access token of a whole request.
@@ -362,8 +359,7 @@ def _extract(request: RequestView) -> str:
     try:
         return bearer_token(request.headers)
     except TokenGuardError as error:
-        clear_frames(error.__traceback__)  # where it stood are the credentials
-        raise
+        raise error.with_traceback(None) from None  # where it stood are the credentials
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
