@@ -29,6 +29,7 @@ from token_guard.algorithms import ALGORITHMS
 from token_guard.flights import FetchThread
 from token_guard.guard import Guard, RequestCell, current_cell
 from token_guard.key_set import read_key_set
+from token_guard.scopes import ScopeSet
 from token_guard.testing import InMemoryTransport, LocalIssuer, SigningKey
 from token_guard.testing.keys import base64url
 from token_guard.token_cache import Remembered, TokenCache
@@ -103,7 +104,7 @@ def test_remembered_tokens_are_never_mixed_up(issuer: LocalIssuer) -> None:
 def test_token_cache_is_bounded_and_keeps_each_under_its_own_digest() -> None:
     """SEC-02: whatever the order of puts and gets, nothing is found under another's digest."""
     cache = TokenCache(50)
-    remembered = [Remembered(NO_ISSUER, b"", number, number, 0) for number in range(200)]
+    remembered = [Remembered(NO_ISSUER, b"", number, number, 0, ScopeSet()) for number in range(200)]
 
     def use(number: int) -> None:
         for turn in range(1_000):

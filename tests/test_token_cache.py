@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+import token_guard.access_token as access_token
 from token_guard import (
     AccessToken,
     ConfigurationError,
@@ -19,6 +20,7 @@ from token_guard import (
     TemporarilyUnavailable,
 )
 from token_guard.algorithms import ALGORITHMS
+from token_guard.scopes import ScopeSet
 from token_guard.testing import LocalIssuer
 from token_guard.token_cache import Remembered, TokenCache, TokenCacheStatistics
 
@@ -218,6 +220,27 @@ def test_a_handler_cannot_change_what_the_next_one_sees(issuer: LocalIssuer, clo
         token.claims["permissions"].append("admin")
 
 
+def test_scopes_are_told_without_reading_the_claims(
+    issuer: LocalIssuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of the token, also where another token grants others; equal grants share one set."""
+    server = server_for(issuer, clock, scope_implications={"write:contacts": ["read:contacts"]})
+    raw = {scope: issuer.token(scope) for scope in ("write:contacts", "read:calendar", "")}
+    first = {scope: server.validate(token) for scope, token in raw.items()}
+    monkeypatch.setattr(access_token, "read_json", lambda _: pytest.fail("the claims were read"))
+    again = {scope: server.validate(token).scopes for scope, token in raw.items()}
+    assert [list(scopes) for scopes in again.values()] == [["write:contacts", "read:contacts"], ["read:calendar"], []]
+    assert all(again[scope] is first[scope].scopes for scope in raw)
+
+
+def test_many_grants_are_remembered_within_bounds(issuer: LocalIssuer, clock: Clock) -> None:
+    """What is remembered of scopes is bounded; those that were forgotten are found again."""
+    server = server_for(issuer, clock, token_cache_size=0)
+    for _ in range(2):
+        assert all(f"read:{n}" in server.validate(issuer.token(f"read:{n}")).scopes for n in range(300))
+    assert server._trust.issuers[0].policy._scope_set.cache_info().currsize == 256  # type: ignore[attr-defined]
+
+
 def test_holds_no_token(issuer: LocalIssuer, clock: Clock) -> None:
     """SEC-03: at rest there are digests and claims; the signature, without which they are no token, is not kept."""
     server, raw = server_for(issuer, clock), issuer.token()
@@ -232,7 +255,7 @@ def test_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     """A storm of tokens leaves the newest."""
     cache = TokenCache(10)
     for number in range(1_000):
-        cache.put(number.to_bytes(4, "big"), Remembered(NO_ISSUER, b"{}", NOW, NOW, 0))
+        cache.put(number.to_bytes(4, "big"), Remembered(NO_ISSUER, b"{}", NOW, NOW, 0, ScopeSet()))
     assert [number for number in range(1_000) if cache.get(number.to_bytes(4, "big"))] == list(range(990, 1_000))
 
 

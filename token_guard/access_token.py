@@ -59,10 +59,10 @@ class AccessToken:
 
     __slots__ = ("_content", "_reader", "_scopes")
 
-    def __init__(self, content: dict[str, Any] | bytes, reader: ClaimReader) -> None:
+    def __init__(self, content: dict[str, Any] | bytes, reader: ClaimReader, scopes: ScopeSet | None = None) -> None:
         self._content = content
         self._reader = reader
-        self._scopes: ScopeSet | None = None
+        self._scopes = scopes
 
     @property
     def _claims(self) -> dict[str, Any]:

@@ -280,7 +280,7 @@ class ResourceServer:
         trusted = remembered.trusted
         if remembered.generation != trusted.keys.generation() or not self._trust.still_holds(trusted):
             return None
-        token = access_token(remembered.payload, trusted.policy)
+        token = access_token(remembered.payload, trusted.policy, remembered.scopes)
         now = self._clock()
         if not remembered.starts < now < remembered.ends:  # the claims need not be read for most of a token's life
             times_are_right(token.claims, trusted.policy, now)
@@ -317,11 +317,11 @@ class ResourceServer:
         if trusted.policy.tenants is not None:
             keys = keys_for_issuer(keys, unverified.claims)
         verify_signature(unverified, algorithm, keys)
-        claims = unverified.claims
+        token = access_token(unverified.claims, trusted.policy)
         if digest is not None and generation is not None:
-            times = certainly_right(claims, trusted.policy)
-            self._token_cache.put(digest, Remembered(trusted, unverified.payload, *times, generation))
-        return self._unless_revoked(access_token(claims, trusted.policy))
+            times = certainly_right(unverified.claims, trusted.policy)
+            self._token_cache.put(digest, Remembered(trusted, unverified.payload, *times, generation, token.scopes))
+        return self._unless_revoked(token)
 
     def _unless_revoked(self, token: AccessToken) -> AccessToken:
         if self._is_revoked is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import cachetools
 
 from .bearer import MAX_TOKEN_BYTES
+from .scopes import ScopeSet
 
 if TYPE_CHECKING:
     from .trust import Trusted
@@ -22,7 +23,8 @@ class Remembered:
     """A token that passed every rule, and whose signature one generation of its issuer's keys verified.
 
     Between `starts` and `ends`, in seconds since the epoch, its times are right for certain; beyond them the claims in
-    the `payload` tell.
+    the `payload` tell. Its `scopes` are what nearly every request asks for, and most tokens share theirs with others:
+    so the claims need not be read, for a fifth of a microsecond instead of eight.
     """
 
     trusted: "Trusted"
@@ -30,6 +32,7 @@ class Remembered:
     starts: float
     ends: float
     generation: int
+    scopes: ScopeSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class TokenCache:
 
     def digest(self, raw_token: object) -> bytes | None:
         """Return the digest under which a token is remembered, or None where it is not: it may be no token at all."""
-        if not self._size or not isinstance(raw_token, str) or len(raw_token) > MAX_TOKEN_BYTES:
+        if not self._size or not isinstance(raw_token, str) or len(raw_token) > MAX_TOKEN_BYTES or "." not in raw_token:
             return None
         return hashlib.sha256(raw_token.encode()).digest() if raw_token.isascii() else None
 
