@@ -1,6 +1,7 @@
 """The one policy for every request that Token Guard makes, against servers that break it, on real sockets."""
 
 import asyncio
+import gc
 import gzip
 import socket
 import ssl
@@ -8,10 +9,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import httpx
 import pytest
 import trustme
 
-from token_guard.fetch import MAX_BYTES, Document, Fetcher, FetchFailedError, FetchLoop, FetchProblem
+from token_guard.fetch import (
+    MAX_BYTES,
+    MAX_ETAG_CHARACTERS,
+    Document,
+    Fetcher,
+    FetchFailedError,
+    FetchLoop,
+    FetchProblem,
+    _public_only,
+    on_daemon_thread,
+)
+
+PATIENCE = 20  # seconds, for what happens at once: only a test that fails waits so long
 
 Script = Callable[[socket.socket], None]
 
@@ -104,8 +118,14 @@ def test_brings_a_document(client: Client, serve: Callable[..., RawServer]) -> N
     assert client.get(server.url) == Document({"keys": [{"kty": "RSA"}]}, None)
     [request] = server.requests
     assert request.startswith("GET /keys HTTP/1.1\r\n")
-    assert "accept-encoding: identity" in request.lower()
-    assert not {"cookie:", "authorization:", "referer:"} & set(request.lower().split())
+    headers = dict(line.split(": ") for line in request.splitlines()[1:] if line)
+    assert {name.lower(): value for name, value in headers.items()} == {
+        "host": server.url.split("/")[2],
+        "connection": "keep-alive",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "user-agent": "token-guard",
+    }
 
 
 @pytest.mark.parametrize(
@@ -116,6 +136,7 @@ def test_brings_a_document(client: Client, serve: Callable[..., RawServer]) -> N
         ("s-maxage=9", None),
         ("max-age=-1", None),
         ("max-age=1e3", None),
+        ("max-age=999999999", 999999999),
         ("max-age=9999999999", None),
         ("no-store", None),
         ("max-age=120\r\nAge: 50", 70),
@@ -188,7 +209,7 @@ def test_follows_no_redirect(client: Client, serve: Callable[..., RawServer], st
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
-        *[("7", 7), ("0", 0), ("-1", 0), ("1e3", 0), ("99999999999999", 0), ("", 0)],
+        *[("7", 7), ("0", 0), ("-1", 0), ("1e3", 0), ("99999999", 99999999), ("999999999", 0), ("", 0)],
         ("Wed, 21 Oct 2026 07:28:00 GMT", 0),
         ("Wed, 21 Oct 2026 07:28:00 GMT\r\nDate: Wed, 21 Oct 2026 07:26:30 GMT", 90),
         ("Wed, 21 Oct 2026 07:28:00 GMT\r\nDate: Wed, 21 Oct 2026 07:30:00 GMT", 0),
@@ -265,6 +286,7 @@ def test_gives_up_on_servers_that_dawdle(client: Client, serve: Callable[..., Ra
     for outcome in outcomes:
         assert isinstance(outcome, FetchFailedError)
         assert outcome.problem is UNAVAILABLE
+        assert str(outcome).endswith("/keys did not answer within 5 s")
 
 
 # Documents that have not changed.
@@ -299,12 +321,15 @@ def test_forgets_a_version_that_has_no_name(client: Client, serve: Callable[...,
     assert ["if-none-match" in request.lower() for request in server.requests] == [False, True, False]
 
 
-def test_sends_no_endless_validator(client: Client, serve: Callable[..., RawServer]) -> None:
-    """A validator of a thousand characters is not sent back."""
-    server = serve(answer(b"[1]", f'ETag: "{"x" * 1000}"'))
+@pytest.mark.parametrize(("characters", "is_sent"), [(MAX_ETAG_CHARACTERS, True), (MAX_ETAG_CHARACTERS + 1, False)])
+def test_sends_no_endless_validator(
+    characters: int, is_sent: bool, client: Client, serve: Callable[..., RawServer]
+) -> None:
+    """A validator that is too long is not sent back; the limit itself is within the limit."""
+    server = serve(answer(b"[1]", f"ETag: {'x' * characters}"))
     client.get(server.url)
     client.get(server.url)
-    assert "if-none-match" not in server.requests[1].lower()
+    assert ("if-none-match" in server.requests[1].lower()) is is_sent
 
 
 def test_believes_no_unasked_304(client: Client, serve: Callable[..., RawServer]) -> None:
@@ -374,3 +399,104 @@ def test_a_304_keeps_the_lifetime_that_the_document_had(client: Client, serve: C
     answers = [answer(b"[1]", 'ETag: "v1"', "Cache-Control: max-age=60"), answer(b"", status="304 Not Modified")]
     server = serve(lambda connection: connection.sendall(answers.pop(0)))
     assert [client.get(server.url) for _ in range(2)] == [Document([1], 60), Document([1], 60)]
+
+
+def test_keeps_no_connection(client: Client, serve: Callable[..., RawServer]) -> None:
+    """A visit every ten minutes needs none: the connection is closed with the answer, also where the server waits."""
+    closed = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(answer())
+        if connection.recv(1) == b"":
+            closed.set()
+
+    client.get(serve(script).url)
+    assert closed.wait(PATIENCE)
+
+
+class Broken(httpx.AsyncBaseTransport):
+    """A transport whose requests fail."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (answer(b"<html>"), "answered with something that is not JSON"),
+        (answer(status="404 Not Found"), "answered 404"),
+        (answer(status="500 Internal Server Error"), "answered 500"),
+        (
+            answer(b"", "Location: https://login.example/?a=b?c", status="302 Found"),
+            "answered 302 with a redirect to 'https://login.example/', which is not followed",
+        ),
+        (answer(b"{}", "Content-Encoding: br"), "answered with a compressed body, which was not asked for"),
+        (answer(b"{}" + b" " * MAX_BYTES), f"answered with more than {MAX_BYTES} bytes"),
+        (httpx.ConnectError("no\nroute"), "cannot be reached: ConnectError: no\\nroute"),
+        (OSError("no route"), "cannot be reached: OSError: no route"),
+        (httpx.InvalidURL("odd"), "cannot be reached: InvalidURL: odd"),
+        (httpx.RemoteProtocolError("a token"), "cannot be reached: RemoteProtocolError"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_tells_what_is_wrong(cause: bytes | Exception, told: str, serve: Callable[..., RawServer]) -> None:
+    """The whole text: the address and what came from it, escaped, and neither a body nor a query."""
+    transport = Broken(cause) if isinstance(cause, Exception) else None
+    url = "https://issuer.example/keys" if isinstance(cause, Exception) else serve(cause).url
+    with asyncio.Runner() as runner:
+        assert str(Client(runner, Fetcher(transport)).failure(url)) == f"{url} {told}"
+
+
+def test_reads_a_body_that_is_said_to_be_plain(client: Client, serve: Callable[..., RawServer]) -> None:
+    """RFC 9110 8.4.1: `identity` is no compression."""
+    assert client.get(serve(answer(b"[]", "Content-Encoding: identity")).url).content == []
+
+
+# The loop.
+
+
+def test_looks_names_up_as_the_system_does() -> None:
+    """The loop's own way to look up a name brings what the system's brings, for the same questions."""
+    question = {"family": socket.AF_INET, "type": socket.SOCK_STREAM, "proto": socket.IPPROTO_TCP}
+    with asyncio.Runner(loop_factory=FetchLoop) as runner:
+        found = runner.run(runner.get_loop().getaddrinfo("127.0.0.9", 443, **question))
+    assert found == socket.getaddrinfo("127.0.0.9", 443, **question)
+
+
+@pytest.mark.parametrize("host", ["1.1.1.1", "2606:4700::1111"])
+def test_looks_up_public_addresses_for_a_stranger(host: str) -> None:
+    """Where an address is public, it is the answer."""
+
+    async def look_up() -> object:
+        _public_only.set(True)
+        return await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
+
+    with asyncio.Runner(loop_factory=FetchLoop) as runner:
+        assert runner.run(look_up()) == socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)
+
+
+def test_a_loop_that_nobody_closed_is_told() -> None:
+    """As asyncio does: only half a loop ends silently."""
+
+    def leave_behind() -> None:
+        FetchLoop()
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        leave_behind()
+
+
+def test_runs_errands_on_daemon_threads() -> None:
+    """Nobody waits for their end, and a debugger shows whose they are; what they raise is raised."""
+
+    def fail() -> None:
+        raise OSError("no such disk")
+
+    thread = asyncio.run(on_daemon_thread(threading.current_thread))
+    assert (thread.name, thread.daemon) == ("token-guard-errand", True)
+    with pytest.raises(OSError, match="no such disk"):
+        asyncio.run(on_daemon_thread(fail))

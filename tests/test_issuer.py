@@ -267,3 +267,80 @@ def test_a_password_in_an_address_is_not_shown() -> None:
     with pytest.raises(ConfigurationError) as refused:
         Issuer("https://user:hunter2@issuer.example/")
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "message"),
+    [
+        (
+            f"{URL}#a",
+            {},
+            "issuer 'https://issuer.example/#a' must have no query and no fragment (RFC 8414 2)",
+        ),
+        (
+            f"{URL}.well-known/jwks.json",
+            {},
+            f"issuer '{URL}.well-known/jwks.json' is the address of a document: give the part before /.well-known/",
+        ),
+        (
+            URL,
+            {"secret": SECRET, "jwks": {"keys": []}},
+            "issuer 'https://issuer.example/': jwks and secret contradict each other; keep one",
+        ),
+        (
+            URL,
+            {"client_ids": "a", "profile": "rfc9068"},
+            f"issuer '{URL}': client_ids is for tokens without aud, which profile='rfc9068' demands; keep one",
+        ),
+        (
+            "https://issuer.example/{tenantid}/{policy}",
+            {},
+            "issuer 'https://issuer.example/{tenantid}/{policy}': the one placeholder that it may hold is {tenantid}",
+        ),
+        (
+            "https://issuer.example/{tenantid}",
+            {},
+            "issuer 'https://issuer.example/{tenantid}' needs tenants: the ids of those that are accepted, or 'any'",
+        ),
+        (
+            "https://issuer.example/{tenantid}",
+            {"tenants": "any"},
+            (
+                "issuer 'https://issuer.example/{tenantid}': tenants='any' needs {tenantid} in the URL, and jwks_uri or"
+                " metadata_url: where the keys are that serve all tenants"
+            ),
+        ),
+        (
+            "https://issuer.example/{tenantid}",
+            {"tenants": ["a/b"]},
+            "tenants must be a name of letters, digits and ._~- that stands in the issuer's URL, not 'a/b'",
+        ),
+        (
+            URL,
+            {"secret": b'{"kty": "oct"}'},
+            (
+                f"issuer '{URL}': secret must be random text or bytes, not a key file; public keys are given as jwks=,"
+                " or fetched"
+            ),
+        ),
+        (
+            URL,
+            {"secret": "short"},
+            "issuer 'https://issuer.example/': HS256 needs a secret of at least 32 bytes",
+        ),
+        (URL, {"profile": "at+jwt"}, "profile must be one of generic, rfc9068, not 'at+jwt'"),
+        *(
+            (URL, {name: {"a": 1}}, f"{name} must be a string or a non-empty collection of strings, not {{'a': 1}}")
+            for name in ("audience", "organizations", "client_ids", "scope_claims", "tenants")
+        ),
+        (URL, {"audience": ["a", ""]}, "audience must hold non-empty strings alone, not ['a', '']"),
+        (URL, {"role_claims": {}}, "role_claims must be a claim or a non-empty collection of claims, not {}"),
+        (URL, {"role_claims": [("a", 7)]}, "role_claims must hold names, and tuples of names for paths, not ('a', 7)"),
+    ],
+    ids=str,
+)
+def test_an_error_names_the_setting_and_the_fix(url: str, settings: dict[str, Any], message: str) -> None:
+    """What is told at start-up is all that an operator has: the setting, what was given, and what is wanted."""
+    with pytest.raises(ConfigurationError) as refused:
+        Issuer(url, **settings)
+    assert str(refused.value) == message

@@ -835,6 +835,57 @@ def test_preset_names_the_argument_that_is_wrong(preset: Any, arguments: Any, op
         preset(*arguments, **options)
 
 
+NO_HOST = "domain must be a host alone, in lower case, without https:// and slashes"
+NO_NAME = "must be a name of letters, digits and ._~- that stands in the issuer's URL, not"
+NO_GUID = "a domain is no id, and common, organizations and consumers are no tenants (tenants='any' accepts all)"
+NO_TENANT = "entra() needs tenant_id, or tenants: a collection of ids or 'any'; not both"
+NO_POLICY = (
+    "policy is for Azure AD B2C: it goes with tenant_id and domain='northwind.b2clogin.com', and not with version=1"
+)
+
+
+@pytest.mark.parametrize(
+    ("preset", "arguments", "options", "message"),
+    [
+        (Issuer.auth0, ("northwind",), {}, f"{NO_HOST}: 'northwind.eu.auth0.com', not 'northwind'"),
+        (Issuer.okta, ("northwind",), {}, f"{NO_HOST}: 'northwind.okta.com', not 'northwind'"),
+        (Issuer.okta, ("northwind.okta.com", ""), {}, f"authorization_server {NO_NAME} ''"),
+        (
+            Issuer.keycloak,
+            (KEYCLOAK, "organizer"),
+            {},
+            f"base_url '{KEYCLOAK}' holds a realm: give the part before /realms/",
+        ),
+        (Issuer.keycloak, ("https://a.example", "r", ""), {}, "client_id must be the id of one client, not ''"),
+        (Issuer.keycloak, ("https://a.example", "r", 7), {}, "client_id must be the id of one client, not 7"),
+        (Issuer.keycloak, ("https://a.example", ""), {}, f"realm {NO_NAME} ''"),
+        (Issuer.cognito, ("", "_A"), {"client_ids": "c"}, f"region {NO_NAME} ''"),
+        (Issuer.cognito, ("a", ""), {"client_ids": "c"}, f"user_pool_id {NO_NAME} ''"),
+        (Issuer.cognito, ("a", "aA"), {"client_ids": "c"}, "user_pool_id 'aA' is not of region 'a'"),
+        (Issuer.entra, (), {}, NO_TENANT),
+        (Issuer.entra, (TENANT,), {"tenants": "any"}, NO_TENANT),
+        (Issuer.entra, (TENANT,), {"version": 3}, "version must be 1 or 2, that of the access tokens, not 3"),
+        (Issuer.entra, (TENANT,), {"domain": "a"}, f"{NO_HOST}: 'login.microsoftonline.com', not 'a'"),
+        (Issuer.entra, ("a",), {}, f"tenant_id must be the id of a tenant, a GUID in lower case, not 'a': {NO_GUID}"),
+        (
+            Issuer.entra,
+            (),
+            {"tenants": ["a"]},
+            f"tenants must be the id of a tenant, a GUID in lower case, not 'a': {NO_GUID}",
+        ),
+        (Issuer.entra, (), {"tenants": []}, "tenants must be a string or a non-empty collection of strings, not []"),
+        (Issuer.entra, (TENANT,), {"policy": "B2C_1_sign_in"}, NO_POLICY),
+        (Issuer.entra, (TENANT,), {"policy": "", "domain": "northwind.b2clogin.com"}, f"policy {NO_NAME} ''"),
+    ],
+    ids=str,
+)
+def test_preset_says_what_is_wanted(preset: Any, arguments: Any, options: Any, message: str) -> None:
+    """The whole text: the argument, its form or an example, and what was given."""
+    with pytest.raises(ConfigurationError) as refused:
+        preset(*arguments, **options)
+    assert str(refused.value) == message
+
+
 def test_preset_takes_the_further_settings_of_an_issuer() -> None:
     """What a preset decides by default can be said, too."""
     given = {"keys": [key()]}
@@ -843,3 +894,6 @@ def test_preset_takes_the_further_settings_of_an_issuer() -> None:
     assert Issuer.keycloak("https://a.example/auth/", "r", role_claims="groups").role_claims == (("groups",),)
     assert Issuer.keycloak("https://a.example/auth/", "r").url == "https://a.example/auth/realms/r"
     assert Issuer.auth0("a.example", algorithms=["RS256"], audience="b").algorithms == {"RS256"}
+    assert Issuer.okta("a.example", audience="b").audience == {"b"}
+    assert Issuer.cognito("a", "a_A", client_ids="c", role_claims="groups").role_claims == (("groups",),)
+    assert Issuer.entra(TENANT, audience="b").audience == {"b"}

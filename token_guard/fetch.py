@@ -96,18 +96,9 @@ class FetchLoop(asyncio.SelectorEventLoop):
         if self._is_whole:  # without a file descriptor left, half a loop is made, and asyncio's own end of it fails
             super().__del__()
 
-    async def getaddrinfo(
-        self,
-        host: Any,
-        port: Any,
-        *,
-        family: int = 0,
-        type: int = 0,  # noqa: A002
-        proto: int = 0,
-        flags: int = 0,
-    ) -> Any:
+    async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
         """Do what `socket.getaddrinfo` does, without blocking the loop."""
-        found = await on_daemon_thread(lambda: socket.getaddrinfo(host, port, family, type, proto, flags))
+        found = await on_daemon_thread(lambda: socket.getaddrinfo(host, port, **options))
         if _public_only.get() and not any(is_public_address(str(address[0])) for *_, address in found):
             raise PermissionError("the host has no public address")  # told here: a failed connection tells less
         return found
