@@ -117,7 +117,9 @@ class TokenLeaks:
         while self._errors:
             error = self._errors.popleft()
             self._look_at(f"a {type(error).__name__}", str(error), repr(error), vars(error))
-            for frame, line in traceback.walk_tb(error.__traceback__):
+            # What it arose from, too, also where `from None` hides that.
+            chain = [each for each in (error, error.__cause__, error.__context__) if each is not None]
+            for frame, line in (place for each in chain for place in traceback.walk_tb(each.__traceback__)):
                 code = frame.f_code
                 if code.co_filename.startswith(OURS):
                     for name, value in frame.f_locals.items():

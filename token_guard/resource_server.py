@@ -130,8 +130,8 @@ class ResourceServer:
             keys = trusted.keys.ready(algorithm, token.header.kid) or trusted.keys.find(algorithm, token.header.kid)
             return self._accept(digest, *judged, keys)
         except TokenGuardError as error:
-            del raw_token  # error trackers send the locals of a traceback away, so the frames below end here, too
-            raise error.with_traceback(None) from error.__cause__
+            del raw_token  # error trackers send the locals of a traceback away
+            raise _without_frames(error) from error.__cause__
 
     async def validate_async(self, raw_token: str) -> AccessToken:
         """Do what `validate` does, without blocking the event loop while keys are fetched."""
@@ -145,7 +145,7 @@ class ResourceServer:
             return self._accept(digest, *judged, keys)
         except TokenGuardError as error:
             del raw_token
-            raise error.with_traceback(None) from error.__cause__
+            raise _without_frames(error) from error.__cause__
 
     def authenticate(self, request: RequestView) -> AccessToken:
         """Return the access token of a whole request.
@@ -355,11 +355,17 @@ class ResourceServer:
             raise TemporarilyUnavailable(detail=report)
 
 
+def _without_frames(error: TokenGuardError) -> TokenGuardError:
+    """Drop the frames in which a refusal arose, and those of what it arose from: the token is among their locals."""
+    error.__context__ = None
+    return error.with_traceback(None)
+
+
 def _extract(request: RequestView) -> str:
     try:
         return bearer_token(request.headers)
     except TokenGuardError as error:
-        raise error.with_traceback(None) from None  # where it stood are the credentials
+        raise _without_frames(error) from None
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
