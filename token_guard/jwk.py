@@ -68,6 +68,7 @@ class VerificationKey:
         reader = _READERS.get(self.key_type) if isinstance(self.key_type, str) else None
         if reader is None:
             raise OddKeyError("its kty is not RSA, EC, OKP or AKP")
+        self.curve: str | None
         self.curve, self._builder, self._numbers = reader(jwk)
 
     @property
