@@ -106,3 +106,10 @@ def test_text_from_a_stranger_is_shown_short_and_escaped(value: object) -> None:
 def test_text_is_shown_whole_up_to_a_hundred_characters(length: int, text: str) -> None:
     """Three dots say that there is more."""
     assert shown("a" * length) == text
+
+
+@pytest.mark.parametrize("error", [InvalidToken(Reason.EXPIRED, detail="an hour ago"), TemporarilyUnavailable()])
+def test_what_is_shown_of_an_error_is_its_text(error: InvalidToken | TemporarilyUnavailable) -> None:
+    """Also where only its repr is printed, as asyncio does of a task that nobody awaits."""
+    assert repr(error) == f"{type(error).__name__}({str(error)!r})"
+    assert str(error).startswith(error.reason)

@@ -77,7 +77,20 @@ class ConfigurationError(TokenGuardError):
     """A setting is missing, wrong or contradicts another. The message names the setting and the fix."""
 
 
-class TemporarilyUnavailable(TokenGuardError):
+class _Reasoned(TokenGuardError):
+    """An error whose text is its reason and detail. It is made when it is read: most are counted and never printed."""
+
+    reason: Reason
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class TemporarilyUnavailable(_Reasoned):
     """The token could not be checked because something else is down: 503, never a judgement on the token.
 
     `retry_after` is in seconds; the Retry-After header rounds it up.
@@ -95,9 +108,6 @@ class TemporarilyUnavailable(TokenGuardError):
         """What the client may know: fixed ASCII text."""
         return _DESCRIPTIONS.get(self.reason, "The access token cannot be checked at the moment")
 
-    def __str__(self) -> str:
-        return _message(self.reason, self.detail)
-
 
 class ExchangeRefused(TokenGuardError):
     """The authorization server gave us no token for another API.
@@ -114,7 +124,7 @@ class ExchangeRefused(TokenGuardError):
         self.claims = claims
 
 
-class RequestRejected(TokenGuardError):
+class RequestRejected(_Reasoned):
     """The request was judged and refused. Raised only as one of its subclasses."""
 
     status: ClassVar[int]
@@ -129,9 +139,6 @@ class RequestRejected(TokenGuardError):
     def description(self) -> str:
         """What the client may know: fixed ASCII text, the same for all reasons that a client cannot act on."""
         return _DESCRIPTIONS.get(self.reason, _NOT_ACCEPTED)
-
-    def __str__(self) -> str:
-        return _message(self.reason, self.detail)
 
 
 class InvalidRequest(RequestRejected):
@@ -172,7 +179,3 @@ def shown(value: object) -> str:
     """Return text from a stranger as a log line may hold it: escaped, ASCII and short."""
     text = ascii(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
-
-
-def _message(reason: Reason, detail: str) -> str:
-    return f"{reason}: {detail}" if detail else str(reason)
