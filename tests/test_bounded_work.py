@@ -25,7 +25,7 @@ from token_guard.key_set import MAX_CANDIDATES, MAX_KEYS, read_key_set, verify_s
 from token_guard.testing import LocalIssuer, SigningKey, sign_compact
 
 NOW = 1_700_000_000
-SLACK = 100  # events: what is looked up for the first time costs a few more
+SLACK = 100  # events: what a larger input takes once, and not for each of its parts
 
 issuer = LocalIssuer(algorithm="Ed25519", clock=lambda: NOW)
 organizer = ResourceServer(issuer=issuer.url, audience="organize", jwks=issuer.jwks(), clock=lambda: NOW)

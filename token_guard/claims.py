@@ -64,7 +64,7 @@ class ClaimPolicy:
     def scopes(self, claims: Mapping[str, Any]) -> ScopeSet:
         """Return the scopes that checked claims grant, the implied ones included.
 
-        Tokens that grant the same share one set: to make it anew takes 25,000 instructions, to remember it 4,000.
+        Tokens that grant the same share one set: to make it anew takes 24,000 instructions, to find it 7,000.
         """
         values = [claims[name] for name in self.scope_claims if name in claims]
         return self._scope_set(tuple([value if isinstance(value, str) else tuple(value) for value in values]))
