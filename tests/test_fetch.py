@@ -7,7 +7,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -56,8 +57,11 @@ class RawServer:
                 threading.Thread(target=self._answer, args=(self._socket.accept()[0],), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection:
-            spoken = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
+        with (
+            suppress(OSError),
+            connection,
+            self._tls.wrap_socket(connection, server_side=True) if self._tls else nullcontext(connection) as spoken,
+        ):
             self.requests.append(spoken.recv(65536).decode())
             self._script(spoken)
 
@@ -340,14 +344,18 @@ def test_believes_no_unasked_304(client: Client, serve: Callable[..., RawServer]
 # Issuers that the operator has not named.
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_connects_to_no_private_address_for_a_stranger(host: str, serve: Callable[..., RawServer]) -> None:
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("127.0.0.1", "All connection attempts failed"), ("localhost", "the host has no public address")],
+)
+def test_connects_to_no_private_address_for_a_stranger(host: str, told: str, serve: Callable[..., RawServer]) -> None:
     """JWK-19: the address is judged when it is connected to, whether it was written or looked up; nothing is sent."""
     server = serve(answer())
     with asyncio.Runner(loop_factory=FetchLoop) as runner:
         stranger = Client(runner, Fetcher(public_only=True))
         failed = stranger.failure(server.url.replace("localhost", host))
         assert (failed.problem, server.requests) == (UNAVAILABLE, [])
+        assert str(failed).endswith(f" cannot be reached: ConnectError: {told}")
         assert Client(runner, Fetcher()).get(server.url).content == {"keys": []}
 
 
@@ -412,6 +420,21 @@ def test_keeps_no_connection(client: Client, serve: Callable[..., RawServer]) ->
 
     client.get(serve(script).url)
     assert closed.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("public_only", [False, True])
+def test_believes_the_authorities_of_the_environment(
+    public_only: bool, serve: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever runs an authority of their own names it in SSL_CERT_FILE, also for issuers that nobody has named."""
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    with asyncio.Runner() as runner:  # on another loop than ours, the address is not judged
+        assert Client(runner, Fetcher(public_only=public_only)).get(serve(answer(), tls=tls).url).content == {
+            "keys": []
+        }
 
 
 class Broken(httpx.AsyncBaseTransport):

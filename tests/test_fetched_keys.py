@@ -981,6 +981,65 @@ def test_a_slow_save_puts_no_older_keys_in_the_place_of_newer(issuer: LocalIssue
     assert store.saves == 2
 
 
+class Hanging(Memory):
+    """A store that answers nobody until it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = threading.Event()
+
+    def load(self, issuer: str) -> bytes | None:
+        self.may_go_on.wait(PATIENCE)
+        return super().load(issuer)
+
+    def save(self, issuer: str, content: bytes) -> None:
+        self.may_go_on.wait(PATIENCE)
+        super().save(issuer, content)
+
+
+def test_a_store_that_hangs_is_given_up(
+    issuer: LocalIssuer, server_of: ServerOf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No flight and no warm-up waits for it without end."""
+    monkeypatch.setattr("token_guard.kept_keys.TIMEOUT", 0.01)
+    store = Hanging()
+    assert refusal(ResourceServer.validate, restarted(server_of, issuer, store), issuer.token()) is (
+        Reason.KEYS_UNAVAILABLE
+    )
+    assert "the key store is not used: TimeoutError" in caplog.text
+    server_of(issuer.transport(), keys=KeyPolicy(store=store)).warm_up()
+    assert store.kept == {}
+    store.may_go_on.set()
+
+
+def test_the_log_tells_what_became_of_the_store(
+    issuer: LocalIssuer, server_of: ServerOf, store: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Used, ignored or failed: a warning each, of the issuer that it is about."""
+    restarted(server_of, issuer, store).warm_up()
+    transport = issuer.transport()
+    transport.failing = True
+    with pytest.raises(TemporarilyUnavailable):
+        server_of(transport, jwks_uri=f"{ISSUER}other", keys=KeyPolicy(store=store)).warm_up()
+    server_of(issuer.transport(), keys=KeyPolicy(store=Memory(OSError("no space left")))).warm_up()
+    lines = [
+        (record.levelname, record.__dict__["event"], record.__dict__["issuer"], record.getMessage())
+        for record in caplog.records
+        if str(record.__dict__["event"]).startswith("key_store_")
+    ]
+    assert lines == [
+        ("WARNING", event, ISSUER, f"keys of issuer {ISSUER}: {text}")
+        for event, text in (
+            ("key_store_used", "keys come from the key store while the issuer is down"),
+            (
+                "key_store_ignored",
+                "the key store is not used: ValueError: 'the stored keys were fetched from another jwks_uri'",
+            ),
+            ("key_store_failed", "the keys could not be stored: OSError: 'no space left'"),
+        )
+    ]
+
+
 def test_pins_cover_no_tenants(server_of: ServerOf, issuer: LocalIssuer) -> None:
     """A thumbprint does not cover for which tenant a key is: the two are refused together."""
     template = Issuer("https://login.example/{tenantid}/", tenants="any", jwks_uri="https://login.example/keys")
