@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import JSON_VALUES
 from token_guard.access_token import AccessToken
-from token_guard.claims import MAX_ACTORS, ClaimPolicy, access_token, check_claims
+from token_guard.claims import MAX_ACTORS, ClaimPolicy, check_claims
 from token_guard.errors import InvalidToken, Reason
 from token_guard.jws import Header, UnverifiedToken
 
@@ -55,7 +55,7 @@ def check(
     """Judge the good claims with these changes; the token that they make, once no rule refuses it."""
     changed = {name: value for name, value in {**CLAIMS, **claims}.items() if name != without}
     check_claims(UnverifiedToken(Header("RS256", "r1", typ), changed, b"", b"", b""), policy, now)
-    return access_token(changed, policy)
+    return AccessToken(changed, policy)
 
 
 def reason(claims: Mapping[str, Any], policy: ClaimPolicy = POLICY, **options: Any) -> Reason:

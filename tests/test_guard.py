@@ -28,16 +28,18 @@ def organizer(issuer: LocalIssuer) -> ResourceServer:
     return ResourceServer(issuer=issuer.url, audience="organize", jwks=issuer.jwks())
 
 
-def decide_async(guard: Guard, *arguments: Any, **options: Any) -> None:
+def begin_and_await(guard: Guard, *arguments: Any, **options: Any) -> None:
     async def decide() -> None:
-        await guard.decide_async(*arguments, **options)
+        pending = guard.begin(*arguments, **options)
+        if pending is not None:
+            await pending
 
     anyio.run(decide)
 
 
-@pytest.fixture(params=[Guard.decide, decide_async], ids=["sync", "async"])
+@pytest.fixture(params=[Guard.decide, begin_and_await], ids=["sync", "async"])
 def decide(request: pytest.FixtureRequest) -> Decide:
-    """`decide`, and `decide_async` on a loop."""
+    """`decide`, and `begin` on a loop."""
     decide: Decide = request.param
     return decide
 

@@ -55,7 +55,11 @@ class ClaimReader(Protocol):
 
 
 class AccessToken:
-    """A validated access token. Made by ResourceServer alone; read-only."""
+    """A validated access token. Made by ResourceServer alone; read-only.
+
+    `content`: the claims, or their JSON, that `reader` knows its way in. `scopes` are those that it finds there, where
+    they are known.
+    """
 
     __slots__ = ("_content", "_reader", "_scopes")
 

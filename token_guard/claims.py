@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from .access_token import AccessToken
 from .errors import InvalidToken, Reason, shown
 from .hints import audience_hint
 from .issuer import ANY_TENANT, DEFAULT_ROLE_CLAIMS, ClaimPath, Profile, Tenants, fill_template
@@ -106,14 +105,6 @@ def check_claims(token: UnverifiedToken, policy: ClaimPolicy, now: float) -> Non
     if policy.organizations is not None:
         organization_is_ours(claims, policy.organizations)
     times_are_right(claims, policy, now)
-
-
-def access_token(content: dict[str, Any] | bytes, policy: ClaimPolicy, scopes: ScopeSet | None = None) -> AccessToken:
-    """Return the access token of claims, or of their JSON, that were checked and whose signature was verified.
-
-    `scopes` are those that the policy finds in them, where that is known.
-    """
-    return AccessToken(content, policy, scopes)
 
 
 def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:

@@ -5,8 +5,9 @@ cell in `current_cell`. Knows no framework. RFC 6750 3; the Fetch standard for p
 """
 
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 
+from .access_token import AccessToken
 from .authorization import is_public
 from .bearer import bearer_token
 from .challenge import Answer
@@ -87,16 +88,29 @@ class Guard:
             except (RequestRejected, TemporarilyUnavailable) as error:
                 self._refuse(cell, error)
 
-    async def decide_async(
+    def begin(
         self, cell: RequestCell, request: RequestView, path: str, *, marked_public: bool = False
-    ) -> None:
-        """Do what `decide` does, without blocking the event loop while keys are fetched."""
+    ) -> Awaitable[None] | None:
+        """Do what `decide` does, without blocking the event loop while keys are fetched.
+
+        Nearly every request is decided at once. What is returned must be awaited: then the cell is decided.
+        """
         if not self._is_open(cell, request, path, marked_public):
             try:
                 raw_token = bearer_token(request.headers)
-                cell.admit(await self.resource_server.validate_async(raw_token), raw_token)
+                begun = self.resource_server.begin(raw_token)
+                if not isinstance(begun, AccessToken):
+                    return self._finish(cell, raw_token, begun)
+                cell.admit(begun, raw_token)
             except (RequestRejected, TemporarilyUnavailable) as error:
                 self._refuse(cell, error)
+        return None
+
+    async def _finish(self, cell: RequestCell, raw_token: str, begun: Awaitable[AccessToken]) -> None:
+        try:
+            cell.admit(await begun, raw_token)
+        except (RequestRejected, TemporarilyUnavailable) as error:
+            self._refuse(cell, error)
 
     def answer(self, refusal: Refusal) -> Answer:
         """Return the HTTP answer of a refusal."""

@@ -49,15 +49,15 @@ class RequestCell:
     `target` is the request's method and path, for the log.
     """
 
-    __slots__ = ("access", "raw_token", "refusal", "render", "target", "token")
+    # The class's own until they are set: a cell is made for every request, and most of these stay as they are.
+    access: Access | None = None
+    token: "AccessToken | None" = None
+    raw_token: str | None = None
+    refusal: Refusal | None = None
+    target: tuple[str, str] | None = None
 
     def __init__(self, render: Callable[[Refusal], Any]) -> None:
         self.render: Callable[[Refusal], Any] = render
-        self.access: Access | None = None
-        self.token: AccessToken | None = None
-        self.raw_token: str | None = None
-        self.refusal: Refusal | None = None
-        self.target: tuple[str, str] | None = None
 
     def admit(self, token: "AccessToken", raw_token: str) -> None:
         """Let the request in with its access token."""

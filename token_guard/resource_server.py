@@ -7,14 +7,14 @@ RFC 6750 2 and 3; RFC 9068 4.
 import inspect
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .access_token import AccessToken
 from .algorithms import ALGORITHMS, Algorithm
 from .bearer import bearer_token
 from .challenge import Answer, ChallengePolicy, challenge
-from .claims import ClaimPolicy, access_token, audience_is_ours, certainly_right, check_claims, times_are_right
+from .claims import ClaimPolicy, audience_is_ours, certainly_right, check_claims, times_are_right
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, TokenGuardError
 from .hints import algorithm_hint
 from .issuer import Issuer, Profile
@@ -136,15 +136,38 @@ class ResourceServer:
     async def validate_async(self, raw_token: str) -> AccessToken:
         """Do what `validate` does, without blocking the event loop while keys are fetched."""
         try:
+            begun = self.begin(raw_token)
+            return begun if isinstance(begun, AccessToken) else await begun
+        except TokenGuardError:
+            del raw_token
+            raise
+
+    def begin(self, raw_token: str) -> "AccessToken | Coroutine[Any, Any, AccessToken]":
+        """Do what `validate_async` does. For nearly every token that is at once, and nothing is left to be awaited."""
+        try:
             known = self._recall(digest := self._token_cache.digest(raw_token))
             if known is not None:
                 return known
             judged = token, trusted, algorithm, _ = self._judge(raw_token)
             keys = trusted.keys.ready(algorithm, token.header.kid)
-            keys = keys or await trusted.keys.find_async(algorithm, token.header.kid)
-            return self._accept(digest, *judged, keys)
+            return self._accept(digest, *judged, keys) if keys else self._finish(digest, *judged)
         except TokenGuardError as error:
             del raw_token
+            raise _without_frames(error) from error.__cause__
+
+    async def _finish(
+        self,
+        digest: bytes | None,
+        unverified: UnverifiedToken,
+        trusted: Trusted,
+        algorithm: Algorithm,
+        generation: int | None,
+    ) -> AccessToken:
+        try:
+            keys = await trusted.keys.find_async(algorithm, unverified.header.kid)
+            return self._accept(digest, unverified, trusted, algorithm, generation, keys)
+        except TokenGuardError as error:
+            del unverified
             raise _without_frames(error) from error.__cause__
 
     def authenticate(self, request: RequestView) -> AccessToken:
@@ -278,13 +301,15 @@ class ResourceServer:
         if remembered is None:
             return None
         trusted = remembered.trusted
-        if remembered.generation != trusted.keys.generation() or not self._trust.still_holds(trusted):
+        if remembered.generation != trusted.keys.generation():
             return None
-        token = access_token(remembered.payload, trusted.policy, remembered.scopes)
+        if trusted.resolved and not self._trust.still_holds(trusted):
+            return None
+        token = AccessToken(remembered.payload, trusted.policy, remembered.scopes)
         now = self._clock()
         if not remembered.starts < now < remembered.ends:  # the claims need not be read for most of a token's life
             times_are_right(token.claims, trusted.policy, now)
-        return self._unless_revoked(token)
+        return token if self._is_revoked is None else self._unless_revoked(token, self._is_revoked)
 
     def _judge(self, raw_token: object) -> tuple[UnverifiedToken, Trusted, Algorithm, int | None]:
         """Read the token and apply every rule that can refuse it before its key is looked for.
@@ -317,17 +342,15 @@ class ResourceServer:
         if trusted.policy.tenants is not None:
             keys = keys_for_issuer(keys, unverified.claims)
         verify_signature(unverified, algorithm, keys)
-        token = access_token(unverified.claims, trusted.policy)
+        token = AccessToken(unverified.claims, trusted.policy)
         if digest is not None and generation is not None:
             times = certainly_right(unverified.claims, trusted.policy)
             self._token_cache.put(digest, Remembered(trusted, unverified.payload, *times, generation, token.scopes))
-        return self._unless_revoked(token)
+        return token if self._is_revoked is None else self._unless_revoked(token, self._is_revoked)
 
-    def _unless_revoked(self, token: AccessToken) -> AccessToken:
-        if self._is_revoked is None:
-            return token
+    def _unless_revoked(self, token: AccessToken, is_revoked: Callable[[AccessToken], object]) -> AccessToken:
         try:
-            revoked: object = self._is_revoked(token)
+            revoked = is_revoked(token)
         except Exception as error:
             detail = f"is_revoked raised {type(error).__name__}"
             raise TemporarilyUnavailable(Reason.REVOCATION_UNAVAILABLE, detail=detail) from error

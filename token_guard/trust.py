@@ -94,12 +94,12 @@ class Trust:
         return self._resolved.get(issuer) if trusted is None and self._resolved is not None else trusted
 
     def still_holds(self, trusted: Trusted) -> bool:
-        """Tell whether an issuer that was found before would be found again, with the same settings.
+        """Tell whether a resolved issuer that was found before would be found again, with the same settings.
 
         Raises:
             TemporarilyUnavailable: the resolver fails.
         """
-        return not trusted.resolved or self.find({"iss": trusted.policy.issuer}) is trusted
+        return self.find({"iss": trusted.policy.issuer}) is trusted
 
     def refusal(self, claims: Mapping[str, Any]) -> InvalidToken:
         """Return the refusal of a token whose issuer is none of ours."""

@@ -34,14 +34,15 @@ def request_view(scope: Scope) -> RequestView:
 def route_path(scope: Scope) -> str:
     """Return the path that the router compares: inside a mounted application it begins after the mount."""
     path: str = scope["path"]
-    below = path.removeprefix(scope.get("root_path", ""))
+    mount: str = scope.get("root_path", "")
+    if not mount:
+        return path
+    below = path.removeprefix(mount)
     return below if not below or below.startswith("/") else path
 
 
 class ConnectionCell(RequestCell):
     """The guard's decision about one connection, and the guard that made it."""
-
-    __slots__ = ("guard", "scope")
 
     def __init__(self, guard: Guard, scope: Scope) -> None:
         super().__init__(partial(_response, guard, scope))

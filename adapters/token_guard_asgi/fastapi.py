@@ -66,7 +66,9 @@ class AccessTokenSecurity(SecurityBase):
             decided: ConnectionCell = cell
             return decided
         cell = ConnectionCell(self._guard, scope)
-        await self._guard.decide_async(cell, request_view(scope), route_path(scope))
+        pending = self._guard.begin(cell, request_view(scope), route_path(scope))
+        if pending is not None:
+            await pending
         _enter(cell)
         return cell
 

@@ -92,40 +92,38 @@ class TokenGuardMiddleware:
         exchange = _Exchange(cell, receive, send)
         request, path = request_view(scope), route_path(scope)
         del scope  # it holds the token, and error trackers send the locals of a traceback away
-        await self._guard.decide_async(cell, request, path)
+        pending = self._guard.begin(cell, request, path)
+        if pending is not None:
+            await pending
         if cell.refusal is None:
-            await self._run(cell, exchange)
+            token, outer = cell.token, cell.scope.get(CELL)
+            cell.scope[CELL] = cell
+            cell.scope["user"] = UnauthenticatedUser() if token is None else TokenUser(token)
+            cell.scope["auth"] = AuthCredentials() if token is None else TokenCredentials(token)
+            before = current_cell.set(cell)
+            try:
+                await self.app(cell.scope, receive, exchange.send)
+            except Exception as error:
+                if exchange.refusal_for(error) is None:
+                    raise
+            finally:
+                current_cell.reset(before)
+                # The outer guard's again; and no circle is left for the garbage collector, dearer than all of this.
+                cell.scope[CELL] = outer
         if cell.refusal is not None and exchange.open:
             await exchange.answer(cell.refusal)
-
-    async def _run(self, cell: ConnectionCell, exchange: "_Exchange") -> None:
-        token, outer = cell.token, cell.scope.get(CELL)
-        cell.scope[CELL] = cell
-        cell.scope["user"] = UnauthenticatedUser() if token is None else TokenUser(token)
-        cell.scope["auth"] = AuthCredentials() if token is None else TokenCredentials(token)
-        before = current_cell.set(cell)
-        try:
-            await self.app(cell.scope, exchange.receive, exchange.send)
-        except Exception as error:
-            if exchange.refusal_for(error) is None:
-                raise
-        finally:
-            current_cell.reset(before)
-            # The outer guard's again; and no circle is left for the garbage collector, dearer than all of the above.
-            cell.scope[CELL] = outer
 
 
 class _Exchange:
     """The messages of one connection. A refusal takes the application's place for as long as it can."""
 
-    __slots__ = ("_accepted", "_answered", "_cell", "_outer_error", "_send", "open", "receive")
+    open = True  # whether the answer can still be ours
+    _accepted = False
+    _answered = False
 
     def __init__(self, cell: ConnectionCell, receive: Receive, send: Send) -> None:
-        self.open = True  # whether the answer can still be ours
-        self.receive = receive
-        self._accepted = False
-        self._answered = False
         self._cell = cell
+        self._receive = receive
         self._outer_error = sys.exc_info()[1]  # what our caller handles is none of the application's
         self._send = send
 
@@ -140,9 +138,10 @@ class _Exchange:
         if kind in _BEGINNINGS:
             # An error page is sent while the error is handled: Starlette's handlers do so, and do not tell what it was.
             error = sys.exc_info()[1] if kind == "http.response.start" else None
-            refusal = self.refusal_for(None if error is self._outer_error else error)
-            if refusal is not None:
-                return self.answer(refusal)
+            if error is not self._outer_error or self._cell.refusal is not None:
+                refusal = self.refusal_for(None if error is self._outer_error else error)
+                if refusal is not None:
+                    return self.answer(refusal)
             self.open = self._accepted = _BEGINNINGS[kind]
         return self._send(message)
 
@@ -156,7 +155,7 @@ class _Exchange:
         """Send a refusal as the answer."""
         self.open, self._answered = False, True
         answer = self._cell.answer(refusal, accepted=self._accepted)
-        await answer(self._cell.scope, self.receive, self._send)
+        await answer(self._cell.scope, self._receive, self._send)
 
 
 async def _nothing() -> None:

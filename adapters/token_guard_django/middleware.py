@@ -66,7 +66,9 @@ class TokenGuardMiddleware:
         finally:
             current_cell.reset(before)
         if _is_undecided(cell):
-            await guard().decide_async(cell, request_view(request), request.path_info)
+            pending = guard().begin(cell, request_view(request), request.path_info)
+            if pending is not None:
+                await pending
         return _settle(request, cell, response)
 
     def _decide(self, request: HttpRequest, view: View, args: object, kwargs: object) -> HttpResponse | None:
@@ -80,7 +82,9 @@ class TokenGuardMiddleware:
     ) -> HttpResponse | None:
         marked_public = is_public(view, request.method or "")
         cell: Any = current_cell.get()
-        await guard().decide_async(cell, request_view(request), request.path_info, marked_public=marked_public)
+        pending = guard().begin(cell, request_view(request), request.path_info, marked_public=marked_public)
+        if pending is not None:
+            await pending
         return _admit(request, cell)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
