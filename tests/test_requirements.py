@@ -176,7 +176,7 @@ def test_log_says_that_the_token_leaves_roles_out(claims: dict[str, Any], doubt:
     )
     with pytest.raises(InsufficientScope) as refused:
         organizer.validate(ISSUER.token("", claims=claims)).require(role("editor"))
-    assert refused.value.detail == f"the operation needs all of (role editor){doubt}"
+    assert refused.value.detail == f"the operation needs role editor{doubt}"
 
 
 @pytest.mark.parametrize("make", [permission, role, client])
@@ -226,7 +226,7 @@ def test_log_says_what_the_operation_needs(claims: dict[str, Any], hint: str) ->
     """SCOPE-06: and, where the token holds it elsewhere, the setting that would look there."""
     with pytest.raises(InsufficientScope) as refused:
         token(claims).require("a")
-    assert refused.value.detail == f"the operation needs all of (scope a){hint}"
+    assert refused.value.detail == f"the operation needs scope a{hint}"
 
 
 def test_any_of_nothing_is_a_mistake() -> None:

@@ -168,7 +168,8 @@ user_only: _UserOnly = _UserOnly()
 
 def all_of(*members: Requirement | str) -> Requirement:
     """Demand every member; a plain string is a scope. `all_of()` demands a valid token and nothing more."""
-    return _AllOf(tuple(map(_requirement, members)))
+    demanded = tuple(map(_requirement, members))
+    return demanded[0] if len(demanded) == 1 else _AllOf(demanded)  # most operations need one scope
 
 
 def any_of(*members: Requirement | str) -> Requirement:
