@@ -1,5 +1,6 @@
 """The error tree: which status and code each refusal has, and what its three texts may hold."""
 
+import pickle
 import re
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from token_guard import ResourceServer
 from token_guard.errors import (
     ConfigurationError,
     ExchangeRefused,
@@ -20,6 +22,7 @@ from token_guard.errors import (
     TokenGuardError,
     shown,
 )
+from token_guard.testing import LocalIssuer
 
 REFUSALS = {
     InvalidRequest(): (400, "invalid_request", Reason.MALFORMED_REQUEST),
@@ -113,3 +116,28 @@ def test_what_is_shown_of_an_error_is_its_text(error: InvalidToken | Temporarily
     """Also where only its repr is printed, as asyncio does of a task that nobody awaits."""
     assert repr(error) == f"{type(error).__name__}({str(error)!r})"
     assert str(error).startswith(error.reason)
+
+
+def test_a_detail_is_worded_when_it_is_read() -> None:
+    """Most refusals are counted and never printed. One that is printed twice is worded once."""
+    wordings: list[str] = []
+
+    def wording() -> str:
+        wordings.append("an hour ago")
+        return wordings[-1]
+
+    error = InvalidToken(Reason.EXPIRED, detail=wording)
+    assert wordings == []
+    assert (error.detail, str(error)) == ("an hour ago", "expired: an hour ago")
+    assert wordings == ["an hour ago"]
+
+
+def test_a_refusal_goes_to_another_process_whole() -> None:
+    """By pickle, as a pool of processes does: with a detail that nobody has read yet, too."""
+    issuer = LocalIssuer(algorithm="ES256")
+    server = ResourceServer(issuer=issuer.url, audience="organize", jwks=issuer.jwks())
+    for changed in ({"aud": "else"}, {"iss": "https://else.example/"}, {"exp": 1}, {"nbf": 1e10}, {"iat": 1e10}):
+        with pytest.raises(InvalidToken) as refused:
+            server.validate(issuer.token(claims=changed))
+        copied = pickle.loads(pickle.dumps(refused.value))
+        assert (copied.reason, str(copied)) == (refused.value.reason, str(refused.value))

@@ -7,7 +7,7 @@ nothing. RFC 7519 4.1, RFC 9068 2.2 and 4, RFC 8693 4.1, RFC 8725 3.
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from .errors import InvalidToken, Reason, shown
@@ -171,10 +171,7 @@ def audience_is_ours(claims: Mapping[str, Any], policy: ClaimPolicy) -> None:
     audience: str | Collection[str] = claims.get("aud", ())
     members = (audience,) if isinstance(audience, str) else audience
     if policy.audiences.isdisjoint(members):
-        accepted = ", ".join(map(shown, sorted(policy.audiences))) or "none"
-        detail = f"the token is for {shown(audience)}, accepted are {accepted}"
-        detail += f"; {audience_hint(claims, members, policy.audiences)}"
-        raise InvalidToken(Reason.WRONG_AUDIENCE, detail=detail)
+        raise InvalidToken(Reason.WRONG_AUDIENCE, detail=partial(_wrong_audience, claims, members, policy.audiences))
 
 
 def organization_is_ours(claims: Mapping[str, Any], organizations: Collection[str]) -> None:
@@ -248,10 +245,19 @@ def _scope_values(value: str | tuple[str, ...]) -> Collection[str]:
     return [scope for scope in value.split(" ") if scope] if isinstance(value, str) else value
 
 
+def _wrong_audience(claims: Mapping[str, Any], members: Collection[str], audiences: Collection[str]) -> str:
+    accepted = ", ".join(map(shown, sorted(audiences))) or "none"
+    detail = f"the token is for {shown(claims.get('aud', ()))}, accepted are {accepted}"
+    return f"{detail}; {audience_hint(claims, members, audiences)}"
+
+
 def _untimely(reason: Reason, claims: Mapping[str, Any], name: str, now: float) -> InvalidToken:
-    value = claims[name]
+    return InvalidToken(reason, detail=partial(_wrong_time, reason, name, claims[name], now))
+
+
+def _wrong_time(reason: Reason, name: str, value: float, now: float) -> str:
     apart = f"{abs(now - value):.10g} s {'before' if value <= now else 'after'} this machine's time, {now:.0f}"
-    return InvalidToken(reason, detail=f"{name} is {shown(value)}, {apart}; {_FIXES[reason]}")
+    return f"{name} is {shown(value)}, {apart}; {_FIXES[reason]}"
 
 
 def _missing(name: str, policy: ClaimPolicy) -> InvalidToken:

@@ -15,6 +15,7 @@ on. `reason` is for programs: the same word in logs, metrics and tests. `detail`
 what was found, and never holds a token. This module knows nothing about HTTP beyond the status.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import ClassVar
 
@@ -81,7 +82,17 @@ class _Reasoned(TokenGuardError):
     """An error whose text is its reason and detail. It is made when it is read: most are counted and never printed."""
 
     reason: Reason
-    detail: str
+
+    def __init__(self, reason: Reason, detail: str | Callable[[], str]) -> None:
+        self.reason = reason
+        self._detail = detail
+
+    @property
+    def detail(self) -> str:
+        """What was found, for the operator's log. Where a function was given, it makes it now."""
+        if not isinstance(self._detail, str):
+            self._detail = self._detail()
+        return self._detail
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
@@ -99,8 +110,7 @@ class TemporarilyUnavailable(_Reasoned):
     status: ClassVar[int] = 503
 
     def __init__(self, reason: Reason = Reason.KEYS_UNAVAILABLE, *, detail: str = "", retry_after: float = 1) -> None:
-        self.reason = reason
-        self.detail = detail
+        super().__init__(reason, detail)
         self.retry_after = retry_after
 
     @property
@@ -125,14 +135,16 @@ class ExchangeRefused(TokenGuardError):
 
 
 class RequestRejected(_Reasoned):
-    """The request was judged and refused. Raised only as one of its subclasses."""
+    """The request was judged and refused. Raised only as one of its subclasses.
+
+    `detail` may be a function without arguments: to word an advice takes longer than to find out that a token is bad.
+    """
 
     status: ClassVar[int]
     error: ClassVar[str | None]
 
-    def __init__(self, reason: Reason, *, detail: str = "", scope: str | None = None) -> None:
-        self.reason = reason
-        self.detail = detail
+    def __init__(self, reason: Reason, *, detail: str | Callable[[], str] = "", scope: str | None = None) -> None:
+        super().__init__(reason, detail)
         self.scope = scope
 
     @property

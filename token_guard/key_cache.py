@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from .algorithms import Algorithm
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
@@ -136,11 +137,7 @@ class KeyCache:
             return self._wait_or_unavailable(Want.FETCH_FOR_UNKNOWN_KEY, PATIENCE_IN_OUTAGE, now, waited)
         if not just_fetched and (self.in_flight or now >= self._cooled_down_at):
             return self._wait_or_unavailable(Want.FETCH_FOR_UNKNOWN_KEY, UNKNOWN_KEY_PATIENCE, now, waited)
-        detail = f"no key for alg {algorithm.name} and kid {shown(kid)}; the issuer has {shown(list(keys.key_ids))}"
-        raise InvalidToken(
-            Reason.UNKNOWN_KEY,
-            detail=f"{detail}: was it withdrawn, or is the token, or the setting jwks_uri, another issuer's?",
-        )
+        raise InvalidToken(Reason.UNKNOWN_KEY, detail=partial(_unknown_key, algorithm.name, kid, keys.key_ids))
 
     def wants_refresh(self, now: float) -> bool:
         """Whether a fetch is due that nobody needs to wait for."""
@@ -220,3 +217,8 @@ class KeyCache:
     def _left_of(self, patience: float, now: float) -> float:
         """Return what is left of a patience that counts from the beginning of the flight, where one is under way."""
         return self._started_at + patience - now if self.in_flight else patience
+
+
+def _unknown_key(alg: str, kid: str | None, key_ids: tuple[str, ...]) -> str:
+    detail = f"no key for alg {alg} and kid {shown(kid)}; the issuer has {shown(list(key_ids))}"
+    return f"{detail}: was it withdrawn, or is the token, or the setting jwks_uri, another issuer's?"

@@ -49,7 +49,7 @@ class KeySet:
         """What is another where the usable keys have changed. Given keys never change, and are never asked."""
         return frozenset(key.identity for key in self._keys)
 
-    @property
+    @cached_property
     def key_ids(self) -> tuple[str, ...]:
         """The key IDs, in the order published."""
         return tuple(kid for kid in self._by_kid if kid is not None)

@@ -39,6 +39,8 @@ MAX_LEEWAY = 300.0
 DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 10 MB where it is full
 DEFAULT_SCOPE_CLAIMS = ("scope", "scp")
 
+_Judged = tuple[UnverifiedToken, Trusted, Algorithm, int | None]  # and the generation of keys before they are chosen
+
 
 class ResourceServer:
     """Decides whether an access token is genuine, current and meant for this API.
@@ -128,7 +130,7 @@ class ResourceServer:
                 return known
             judged = token, trusted, algorithm, _ = self._judge(raw_token)
             keys = trusted.keys.ready(algorithm, token.header.kid) or trusted.keys.find(algorithm, token.header.kid)
-            return self._accept(digest, *judged, keys)
+            return self._accept(digest, judged, keys)
         except TokenGuardError as error:
             del raw_token  # error trackers send the locals of a traceback away
             raise _without_frames(error) from error.__cause__
@@ -150,24 +152,16 @@ class ResourceServer:
                 return known
             judged = token, trusted, algorithm, _ = self._judge(raw_token)
             keys = trusted.keys.ready(algorithm, token.header.kid)
-            return self._accept(digest, *judged, keys) if keys else self._finish(digest, *judged)
+            return self._accept(digest, judged, keys) if keys else self._finish(digest, judged)
         except TokenGuardError as error:
             del raw_token
             raise _without_frames(error) from error.__cause__
 
-    async def _finish(
-        self,
-        digest: bytes | None,
-        unverified: UnverifiedToken,
-        trusted: Trusted,
-        algorithm: Algorithm,
-        generation: int | None,
-    ) -> AccessToken:
+    async def _finish(self, digest: bytes | None, judged: _Judged) -> AccessToken:
+        token, trusted, algorithm, _ = judged
         try:
-            keys = await trusted.keys.find_async(algorithm, unverified.header.kid)
-            return self._accept(digest, unverified, trusted, algorithm, generation, keys)
+            return self._accept(digest, judged, await trusted.keys.find_async(algorithm, token.header.kid))
         except TokenGuardError as error:
-            del unverified
             raise _without_frames(error) from error.__cause__
 
     def authenticate(self, request: RequestView) -> AccessToken:
@@ -301,9 +295,8 @@ class ResourceServer:
         if remembered is None:
             return None
         trusted = remembered.trusted
-        if remembered.generation != trusted.keys.generation():
-            return None
-        if trusted.resolved and not self._trust.still_holds(trusted):
+        is_gone = trusted.resolved and not self._trust.still_holds(trusted)
+        if is_gone or remembered.generation != trusted.keys.generation():
             return None
         token = AccessToken(remembered.payload, trusted.policy, remembered.scopes)
         now = self._clock()
@@ -311,7 +304,7 @@ class ResourceServer:
             times_are_right(token.claims, trusted.policy, now)
         return token if self._is_revoked is None else self._unless_revoked(token, self._is_revoked)
 
-    def _judge(self, raw_token: object) -> tuple[UnverifiedToken, Trusted, Algorithm, int | None]:
+    def _judge(self, raw_token: object) -> _Judged:
         """Read the token and apply every rule that can refuse it before its key is looked for.
 
         The generation of keys is asked before they are chosen: so a key that is withdrawn in between verifies a token
@@ -329,16 +322,9 @@ class ResourceServer:
         check_claims(token, trusted.policy, self._clock())
         return token, trusted, ALGORITHMS[name], trusted.keys.generation()
 
-    def _accept(
-        self,
-        digest: bytes | None,
-        unverified: UnverifiedToken,
-        trusted: Trusted,
-        algorithm: Algorithm,
-        generation: int | None,
-        keys: Collection[Key],
-    ) -> AccessToken:
+    def _accept(self, digest: bytes | None, judged: _Judged, keys: Collection[Key]) -> AccessToken:
         """Check the signature, and only then make an access token of the claims."""
+        unverified, trusted, algorithm, generation = judged
         if trusted.policy.tenants is not None:
             keys = keys_for_issuer(keys, unverified.claims)
         verify_signature(unverified, algorithm, keys)

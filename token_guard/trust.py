@@ -5,6 +5,7 @@ What a token says is not yet verified here: it chooses among those configured, a
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .algorithms import DEFAULT_ALGORITHMS
@@ -109,12 +110,8 @@ class Trust:
         if not isinstance(issuer, str):
             return InvalidToken(Reason.CLAIM_MALFORMED, detail="the claim iss has the wrong type")
         trusted = [one.policy.issuer for one in self._configured]
-        detail = f"iss is {shown(issuer)}"
-        if trusted:
-            detail += f", trusted are {', '.join(map(shown, trusted))}; {issuer_hint(claims, trusted)}"
-        if self._resolved is not None:
-            detail += f"; {self._resolved.hint(issuer)}"
-        return InvalidToken(Reason.WRONG_ISSUER, detail=detail)
+        resolver_hint = None if self._resolved is None else self._resolved.hint(issuer)
+        return InvalidToken(Reason.WRONG_ISSUER, detail=partial(_wrong_issuer, claims, trusted, resolver_hint))
 
     def begin_anew(self) -> None:
         """Begin anew in a forked child."""
@@ -130,6 +127,13 @@ class Trust:
         if not is_guid(tenant):
             return None
         return next((one for one in self._any_tenant if fill_template(one.policy.issuer, tenant) == issuer), None)
+
+
+def _wrong_issuer(claims: Mapping[str, Any], trusted: list[str], resolver_hint: str | None) -> str:
+    detail = f"iss is {shown(claims['iss'])}"
+    if trusted:
+        detail += f", trusted are {', '.join(map(shown, trusted))}; {issuer_hint(claims, trusted)}"
+    return detail if resolver_hint is None else f"{detail}; {resolver_hint}"
 
 
 def filled_issuers(issuer: object, *, has_resolver: bool = False, **options: Any) -> list[Issuer]:
