@@ -35,24 +35,20 @@ class Key(Protocol):
 
 
 class KeySet:
-    """The usable signature keys of one issuer, indexed by key ID."""
+    """The usable signature keys of one issuer, indexed by key ID. `key_ids` are those, in the order published."""
 
     def __init__(self, keys: Iterable[VerificationKey]) -> None:
         self._keys = tuple(keys)
         self._by_kid: defaultdict[str | None, list[VerificationKey]] = defaultdict(list)
         for key in self._keys:
             self._by_kid[key.kid].append(key)
+        self.key_ids: tuple[str, ...] = tuple(kid for kid in self._by_kid if kid is not None)
         self._chosen: dict[tuple[str, str | None], list[VerificationKey]] = {}
 
     @cached_property
     def identity(self) -> frozenset[tuple[object, ...]]:
         """What is another where the usable keys have changed. Given keys never change, and are never asked."""
         return frozenset(key.identity for key in self._keys)
-
-    @cached_property
-    def key_ids(self) -> tuple[str, ...]:
-        """The key IDs, in the order published."""
-        return tuple(kid for kid in self._by_kid if kid is not None)
 
     @property
     def is_usable(self) -> bool:
