@@ -8,8 +8,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from token_guard import (
     TokenGuardError,
 )
 from token_guard.jwk import thumbprint
+from token_guard.kept_keys import KeptKeys
 from token_guard.testing import InMemoryTransport, LocalIssuer, SigningKey
 
 PATIENCE = 20  # seconds, for what happens at once: only a test that fails waits so long
@@ -981,6 +983,42 @@ def test_a_slow_save_puts_no_older_keys_in_the_place_of_newer(issuer: LocalIssue
     assert store.saves == 2
 
 
+class Crowded(Memory):
+    """A store that counts how many save into it at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = self.most_at_once = 0
+
+    def save(self, issuer: str, content: bytes) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        threading.Event().wait(0.01)
+        super().save(issuer, content)
+        self.at_once -= 1
+
+
+def test_one_thread_saves_at_a_time(issuer: LocalIssuer, time: Time) -> None:
+    """Whether the one before has ended or not, and on a new event loop, the newest keys are the ones kept."""
+    store = Crowded()
+    kept = KeptKeys(Issuer(ISSUER), KeyPolicy(store=store), store, time)
+    documents = [{"keys": [SigningKey.generate("Ed25519", kid=f"{number}").public_jwk()]} for number in range(6)]
+
+    async def save(*numbers: int) -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in numbers:
+                tasks.start_soon(kept.save, JWKS_URL, documents[number])
+
+    async def save_all() -> None:
+        await save(0, 1)
+        await save(2, 3)
+
+    for errand, newest in ((save_all, "3"), (partial(save, 4, 5), "5")):
+        anyio.run(errand)
+        assert json.loads(store.kept[ISSUER])["keys"][0]["kid"] == newest
+    assert store.most_at_once == 1
+
+
 class Hanging(Memory):
     """A store that answers nobody until it is told."""
 
@@ -1253,3 +1291,19 @@ silent.close()
 print("ended")
 """
     assert run_python(program) == "ended\n"
+
+
+def test_begins_anew_in_the_midst_of_a_flight(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
+    """A forked child waits neither for the parent's flight nor for its lock; it fetches when that is due."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    server.warm_up()
+    keys: Any = server._trust.issuers[0].keys
+    keys._flight = keys._saved = Future()
+    keys._cache.in_flight = True
+    with keys._lock:
+        keys.begin_anew()
+        assert (keys.flight(), keys.saved()) == (None, None)
+        time.now += 600
+        assert server.validate(issuer.token()).subject == "auth0|alice"
+    assert transport.requests == VISIT * 2

@@ -284,6 +284,31 @@ def test_makes_each_issuer_once_and_anew_where_it_changes() -> None:
     assert resolved.values() == [2]
 
 
+def test_the_quicker_of_two_makes_the_issuer_of_both() -> None:
+    """What is made in the time that another one needs is kept: there are no two key caches for one issuer."""
+    url = "https://red.login.example/"
+    numbers = count(1)
+
+    def make(issuer: Issuer) -> int:
+        number = next(numbers)
+        if number == 1:
+            resolved.get(url)
+        return number
+
+    resolved = ResolvedIssuers(IssuerResolver(Tenants(url), allowed_hosts=HOSTS), make)
+    assert (resolved.get(url), resolved.values()) == (2, [2])
+
+
+def test_begins_anew_without_a_lock_that_may_be_held() -> None:
+    """In a forked child, which makes its issuers for itself."""
+    url, numbers = "https://red.login.example/", count(1)
+    resolved = ResolvedIssuers(IssuerResolver(Tenants(url), allowed_hosts=HOSTS), lambda issuer: next(numbers))
+    assert resolved.get(url) == 1
+    with resolved._lock:
+        resolved.begin_anew()
+        assert resolved.get(url) == 2
+
+
 def test_refuses_a_resolver_that_is_awaited() -> None:
     """A coroutine is no issuer, and nothing here could wait for it."""
 

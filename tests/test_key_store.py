@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -165,6 +166,15 @@ def test_believes_no_file_of_somebody_else(store: FileKeyStore, tmp_path: Path) 
         store.load(ISSUER)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose file it is")
+def test_believes_what_root_has_put_there(store: FileKeyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root could do worse. Others may read the file and run it, as far as that goes: keys are public."""
+    store.save(ISSUER, b"content")
+    file_of(tmp_path).chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    assert store.load(ISSUER) == b"content"
+
+
 def link(path: Path) -> None:
     path.rename(path.with_name("target"))
     path.symlink_to(path.with_name("target"))
@@ -200,6 +210,20 @@ def test_a_failed_save_keeps_what_was_there(
         store.save(ISSUER, b"new")
     assert store.load(ISSUER) == b"old"
     assert file_of(tmp_path).read_bytes() == b"old"
+
+
+def test_a_failed_save_tells_of_its_first_failure(
+    store: FileKeyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that there is no half file left to remove."""
+
+    def gone(_: int) -> None:
+        shutil.rmtree(tmp_path / "keys")
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(os, "fsync", gone)
+    with pytest.raises(OSError, match="the disk is gone"):
+        store.save(ISSUER, b"content")
 
 
 @pytest.mark.parametrize("folder", ["", None, b"keys", 3])

@@ -437,6 +437,7 @@ def test_only_a_cognito_issuer_does_without_an_audience() -> None:
 # Entra ID.
 
 LOGIN = "https://login.microsoftonline.com"
+B2C = "northwind.b2clogin.com"
 TENANT, OTHER_TENANT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "9188040d-6c67-4c5b-b112-36a304b66dad"
 API, APP = "6e74172b-be56-4843-9ff4-e66a39bb12e3", "b8a2c0de-77aa-4d1f-8a51-0a7f3f0f9c11"
 COMMON_METADATA = f"{LOGIN}/common/v2.0/.well-known/openid-configuration"
@@ -732,11 +733,11 @@ def test_entra_of_a_national_cloud() -> None:
 
 def test_entra_b2c() -> None:
     """The metadata is the user flow's, the issuer the tenant's, and a token has no `tid`."""
-    host = "https://northwind.b2clogin.com"
+    host = f"https://{B2C}"
     url = f"{host}/{TENANT}/B2C_1_sign_in/v2.0/.well-known/openid-configuration"
     keys = f"{host}/{TENANT}/B2C_1_sign_in/discovery/v2.0/keys"
     internet = Internet(published(url, f"{host}/{TENANT}/v2.0/", keys))
-    preset = Issuer.entra(TENANT, domain="northwind.b2clogin.com", policy="B2C_1_sign_in")
+    preset = Issuer.entra(TENANT, domain=B2C, policy="B2C_1_sign_in")
     organizer = server(internet, preset, audience=API)
     claims = {
         "iss": f"{host}/{TENANT}/v2.0/",
@@ -823,10 +824,10 @@ def test_template_with_given_keys() -> None:
         (Issuer.entra, (), {"tenants": []}, "tenants must be a string or a non-empty collection"),
         (Issuer.entra, (TENANT,), {"version": 3}, "version must be 1 or 2"),
         (Issuer.entra, (TENANT,), {"domain": LOGIN}, "domain must be a host alone"),
-        (Issuer.entra, (), {"tenants": "any", "policy": "B2C_1_sign_in"}, "policy is for Azure AD B2C"),
-        (Issuer.entra, (TENANT,), {"version": 1, "policy": "B2C_1_sign_in"}, "policy is for Azure AD B2C"),
+        (Issuer.entra, (), {"tenants": "any", "policy": "B2C_1", "domain": B2C}, "policy is for Azure AD B2C"),
+        (Issuer.entra, (TENANT,), {"version": 1, "policy": "B2C_1", "domain": B2C}, "policy is for Azure AD B2C"),
         (Issuer.entra, (TENANT,), {"policy": "B2C_1_sign_in"}, "it goes with tenant_id and domain="),
-        (Issuer.entra, (TENANT,), {"policy": "a/b", "domain": "northwind.b2clogin.com"}, "policy must be a name"),
+        (Issuer.entra, (TENANT,), {"policy": "a/b", "domain": B2C}, "policy must be a name"),
     ],
 )
 def test_preset_names_the_argument_that_is_wrong(preset: Any, arguments: Any, options: Any, message: str) -> None:
@@ -875,7 +876,7 @@ NO_POLICY = (
         ),
         (Issuer.entra, (), {"tenants": []}, "tenants must be a string or a non-empty collection of strings, not []"),
         (Issuer.entra, (TENANT,), {"policy": "B2C_1_sign_in"}, NO_POLICY),
-        (Issuer.entra, (TENANT,), {"policy": "", "domain": "northwind.b2clogin.com"}, f"policy {NO_NAME} ''"),
+        (Issuer.entra, (TENANT,), {"policy": "", "domain": B2C}, f"policy {NO_NAME} ''"),
     ],
     ids=str,
 )

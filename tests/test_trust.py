@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from token_guard import Issuer, Reason
+from token_guard import Issuer, IssuerResolver, Reason
 from token_guard.claims import ClaimPolicy
 from token_guard.key_source import GivenKeys
 from token_guard.trust import Trust, filled_issuers
@@ -53,6 +53,18 @@ def test_finds_the_issuer_that_claims_name(claims: dict[str, Any], url: str | No
     """RFC 8725 3.8: exactly one that is configured; a template is none, and of any tenant only GUIDs are accepted."""
     found = TRUST.find(claims)
     assert (None if found is None else found.policy.issuer) == url
+
+
+def test_a_forked_child_begins_anew_what_a_resolver_found() -> None:
+    """The issuers that are configured are as they were."""
+    url = "https://red.example/"
+    resolver = IssuerResolver(lambda url: Issuer(url, jwks=NO_KEYS), allowed_hosts=["red.example"])
+    resolving = Trust(ISSUERS, resolver, {}, POLICY, lambda issuer, _: GivenKeys(issuer))
+    for trust in (TRUST, resolving):
+        configured, resolved = trust.find({"iss": PLAIN.url}), trust.find({"iss": url})
+        trust.begin_anew()
+        assert trust.find({"iss": PLAIN.url}) is configured
+        assert (trust.find({"iss": url}) is resolved) == (trust is TRUST)
 
 
 def test_tenants_of_one_template_share_their_keys() -> None:

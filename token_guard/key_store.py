@@ -59,7 +59,7 @@ class FileKeyStore:
             OSError: it cannot be read.
         """
         try:
-            descriptor = os.open(self._path(issuer), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = os.open(self._path(issuer), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as file:
