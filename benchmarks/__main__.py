@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+import sysconfig
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -95,11 +96,12 @@ def subject(text: str) -> str:
 
 def circumstances() -> dict[str, Any]:
     """Return what the numbers depend on: versions, the machine, and how busy it is before we begin."""
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     busy = ": busy with other work, so that times are uncertain" if load > processors / 2 else ""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()}, built {'with' if optimised else 'without'} --enable-optimizations",
         **{name: version(name) for name in ("cryptography", "pyjwt")},
         "machine": f"{platform.machine()}, {processors} processors",
         "load": f"{load:.1f}{busy}",
