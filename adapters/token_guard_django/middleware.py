@@ -54,9 +54,9 @@ class TokenGuardMiddleware:
             response = self._get_response(request)
         finally:
             current_cell.reset(before)
-        if _is_undecided(cell):
+        if cell.access is None and cell.refusal is None:  # no view: no such path, or middleware answered by itself
             guard().decide(cell, request_view(request), request.path_info)
-        return _settle(request, cell, response)
+        return response if cell.refusal is None else _settle(request, cell.refusal, response)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""
@@ -65,11 +65,11 @@ class TokenGuardMiddleware:
             response = await self._get_response(request)
         finally:
             current_cell.reset(before)
-        if _is_undecided(cell):
+        if cell.access is None and cell.refusal is None:
             pending = guard().begin(cell, request_view(request), request.path_info)
             if pending is not None:
                 await pending
-        return _settle(request, cell, response)
+        return response if cell.refusal is None else _settle(request, cell.refusal, response)
 
     def _decide(self, request: HttpRequest, view: View, args: object, kwargs: object) -> HttpResponse | None:
         marked_public = is_public(view, request.method or "")
@@ -114,16 +114,9 @@ def _admit(request: Any, cell: RequestCell) -> HttpResponse | None:
     return None
 
 
-def _is_undecided(cell: RequestCell) -> bool:
-    """Tell whether the request never came to a view: no such path, or middleware answered by itself."""
-    return cell.access is None and cell.refusal is None
-
-
-def _settle(request: HttpRequest, cell: RequestCell, response: HttpResponseBase) -> HttpResponseBase:
-    """Return `response`, unless the request was refused and something else than the refusal's answer came out."""
-    if cell.refusal is None:
-        return response
-    refused = answer(request, cell.refusal)
+def _settle(request: HttpRequest, refusal: Refusal, response: HttpResponseBase) -> HttpResponseBase:
+    """Return `response`, unless something else than the answer of the refusal came out."""
+    refused = answer(request, refusal)
     # What middleware further in has added to our answer, such as CORS headers, stays.
     if (
         response.status_code == refused.status_code

@@ -16,15 +16,17 @@ from flask import Flask, Request, Response, current_app, g, has_app_context, req
 
 from token_guard.guard import Event, Guard, Refusal, RequestCell, RequestView, current_cell, is_public
 
-# The header fields that a guard reads. Finding three in the environ costs less than making a mapping of all.
-_HEADERS = (
-    ("Authorization", "HTTP_AUTHORIZATION"),
+# What a guard reads of a preflight request.
+_PREFLIGHT = (
     ("Origin", "HTTP_ORIGIN"),
     ("Access-Control-Request-Method", "HTTP_ACCESS_CONTROL_REQUEST_METHOD"),
 )
 
-
 _SERVED = "token_guard.served"  # the key by which an environ tells that it came through `wsgi_app`
+
+# Past Flask's proxies: through them an attribute is read in 1.3 us instead of 0.2, and set in 0.8 instead of 0.3.
+_current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
+_current_g: Callable[[], Any] = g._get_current_object  # noqa: SLF001
 
 
 def extensions(app: Flask, guard: Guard) -> Mapping[str, Callable[..., Any]]:
@@ -35,7 +37,7 @@ def extensions(app: Flask, guard: Guard) -> Mapping[str, Callable[..., Any]]:
     """
     return {
         "wsgi_app": _serve,
-        "preprocess_request": partial(_decide_first, app, guard),
+        "preprocess_request": partial(_decide_first, app, guard, partial(_render, guard)),
         "handle_user_exception": _answer_refusals,
         "handle_exception": _answer_late_refusals,
         "process_response": _replace_response,
@@ -48,22 +50,14 @@ class _Cell(RequestCell):
 
     __slots__ = ("outer", "request")
 
-    def __init__(self, guard: Guard, request: Request) -> None:
-        super().__init__(partial(_render, guard))
-        self.request = request
-        self.outer = current_cell.get()
+    request: Request
+    outer: RequestCell | None
 
 
 def _own_cell() -> _Cell | None:
     """Return the current cell, unless it is that of another request or of a guard outside of this application."""
     cell = current_cell.get()
     return cell if isinstance(cell, _Cell) and cell.request is _current_request() else None
-
-
-def _current_request() -> Request:
-    """Return the request itself: each attribute that is read through the proxy costs ten times as much."""
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    return current
 
 
 class _RefusalResponse(Response):
@@ -102,13 +96,21 @@ def _serve(wsgi_app: Callable[..., Any], environ: dict[str, Any], start_response
         _return_to(outer)
 
 
-def _decide_first(app: Flask, guard: Guard, preprocess_request: Callable[..., Any], *context: Any) -> Any:
+def _decide_first(
+    app: Flask,
+    guard: Guard,
+    render: Callable[[Refusal], Response],
+    preprocess_request: Callable[..., Any],
+    *context: Any,
+) -> Any:
     request = _current_request()
-    cell = _Cell(guard, request)
+    cell = _Cell(render)
+    cell.request, cell.outer = request, current_cell.get()
     current_cell.set(cell)
-    view = app.view_functions.get(request.endpoint or "")
-    guard.decide(cell, _request_view(request), request.path, marked_public=is_public(view, request.method))
-    g.access_token = cell.token
+    rule = request.url_rule
+    marked_public = rule is not None and is_public(app.view_functions.get(rule.endpoint), request.method)
+    guard.decide(cell, _request_view(request), request.path, marked_public=marked_public)
+    _current_g().access_token = cell.token
     return preprocess_request(*context) if cell.refusal is None else cell.render(cell.refusal)
 
 
@@ -129,8 +131,7 @@ def _answer_late_refusals(handle_exception: Callable[..., Any], *arguments: Any)
 
 
 def _replace_response(process_response: Callable[..., Response], *arguments: Any) -> Response:
-    *context, response = arguments
-    cell = _own_cell()
+    response, cell = arguments[-1], _own_cell()
     if cell is None or cell.refusal is None:
         if cell is not None and response.is_streamed and not response.direct_passthrough:
             response.response = _Stream(cell, response.response)
@@ -140,7 +141,7 @@ def _replace_response(process_response: Callable[..., Response], *arguments: Any
         response.close()
         answer = current_app.make_response(cell.render(cell.refusal))
     try:
-        return process_response(*context, answer)
+        return process_response(*arguments[:-1], answer)
     except Exception as error:  # An `after_request` function may need what a `before_request` function makes.
         if not isinstance(error, Refusal):
             text, extra = "an after_request function failed on a refused request", {"event": Event.AFTER_REQUEST_FAILED}
@@ -153,7 +154,7 @@ def _end_by_hand(do_teardown_request: Callable[..., None], *arguments: Any) -> N
     try:
         do_teardown_request(*arguments)
     finally:
-        while (cell := _own_cell()) is not None and _SERVED not in cell.request.environ:
+        while _SERVED not in _current_request().environ and (cell := _own_cell()) is not None:
             _return_to(cell.outer)
 
 
@@ -165,7 +166,9 @@ def _return_to(outer: RequestCell | None) -> None:
 
 def _request_view(request: Request) -> RequestView:
     environ = request.environ  # in which repeated fields are joined with a comma (RFC 3875 4.1.18)
-    headers = [(name, environ[key]) for name, key in _HEADERS if key in environ]
+    headers = [("Authorization", environ["HTTP_AUTHORIZATION"])] if "HTTP_AUTHORIZATION" in environ else []
+    if request.method == "OPTIONS":  # half a microsecond less than to look for these in every request
+        headers += [(name, environ[key]) for name, key in _PREFLIGHT if key in environ]
     return RequestView(request.method, lambda: request.url, headers)
 
 
