@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Collection, Mapping
 
 from .access_token import AccessToken
 from .authorization import is_public
-from .bearer import bearer_token
+from .bearer import bearer_credential, not_one_token
 from .challenge import Answer
 from .errors import ConfigurationError, MissingToken, RequestRejected, TemporarilyUnavailable
 from .events import Event
@@ -82,11 +82,12 @@ class Guard:
         `marked_public` tells that the view is `@public`, where the framework knows its view in advance.
         """
         if not self._is_open(cell, request, path, marked_public):
+            raw_token = None
             try:
-                raw_token = bearer_token(request.headers)
+                raw_token = bearer_credential(request.headers)
                 cell.admit(self.resource_server.validate(raw_token), raw_token)
             except (RequestRejected, TemporarilyUnavailable) as error:
-                self._refuse(cell, error)
+                self._refuse(cell, error, raw_token)
 
     def begin(
         self, cell: RequestCell, request: RequestView, path: str, *, marked_public: bool = False
@@ -96,21 +97,22 @@ class Guard:
         Nearly every request is decided at once. What is returned must be awaited: then the cell is decided.
         """
         if not self._is_open(cell, request, path, marked_public):
+            raw_token = None
             try:
-                raw_token = bearer_token(request.headers)
+                raw_token = bearer_credential(request.headers)
                 begun = self.resource_server.begin(raw_token)
                 if not isinstance(begun, AccessToken):
                     return self._finish(cell, raw_token, begun)
                 cell.admit(begun, raw_token)
             except (RequestRejected, TemporarilyUnavailable) as error:
-                self._refuse(cell, error)
+                self._refuse(cell, error, raw_token)
         return None
 
     async def _finish(self, cell: RequestCell, raw_token: str, begun: Awaitable[AccessToken]) -> None:
         try:
             cell.admit(await begun, raw_token)
         except (RequestRejected, TemporarilyUnavailable) as error:
-            self._refuse(cell, error)
+            self._refuse(cell, error, raw_token)
 
     def answer(self, refusal: Refusal) -> Answer:
         """Return the HTTP answer of a refusal."""
@@ -118,21 +120,21 @@ class Guard:
 
     def _is_open(self, cell: RequestCell, request: RequestView, path: str, marked_public: bool) -> bool:
         cell.target = request.method, path
-        if marked_public or path in self._exact or path.startswith(self._prefixes) or _is_preflight(request):
+        is_open = marked_public or path in self._exact or path.startswith(self._prefixes)
+        if is_open or (request.method == "OPTIONS" and _is_preflight(request)):
             cell.access = Access.PUBLIC
         return cell.access is not None
 
-    def _refuse(self, cell: RequestCell, error: Refusal) -> None:
+    def _refuse(self, cell: RequestCell, error: Refusal, raw_token: str | None) -> None:
         if self._allow_anonymous and isinstance(error, MissingToken):
             cell.access = Access.ANONYMOUS
         else:
-            cell.refuse(error)
+            error = error.with_traceback(None)  # whose frames hold the raw token
+            cell.refuse((raw_token is not None and not_one_token(raw_token)) or error)
 
 
 def _is_preflight(request: RequestView) -> bool:
     """A CORS preflight carries no credentials; the request that follows it does."""
-    if request.method != "OPTIONS":
-        return False
     return {"origin", "access-control-request-method"} <= {name.lower() for name, _ in request.headers}
 
 
