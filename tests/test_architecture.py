@@ -22,6 +22,7 @@ ADAPTERS = ROOT / "adapters"
 LEVELS = {
     "errors": 0,
     "events": 0,
+    "lazy": 0,
     "addresses": 1,
     "algorithms": 1,
     "bearer": 1,
@@ -174,6 +175,12 @@ def test_core_file_holds_no_lock(path: Path) -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "threading"
     }
     assert (imported | used) & LOCKS == set()
+
+
+@for_each(core_files())
+def test_core_file_holds_no_lock_unknowingly(path: Path) -> None:
+    """That of Python 3.11's cached_property begins anew in no forked child; token_guard/lazy.py has none."""
+    assert "functools.cached_property" not in imported_names(path)
 
 
 @for_each([path for path in core_files() if module_of(path) != "events"])

@@ -1,5 +1,6 @@
 """The error tree: which status and code each refusal has, and what its three texts may hold."""
 
+import copy
 import pickle
 import re
 from collections.abc import Callable
@@ -141,3 +142,7 @@ def test_a_refusal_goes_to_another_process_whole() -> None:
             server.validate(issuer.token(claims=changed))
         copied = pickle.loads(pickle.dumps(refused.value))
         assert (copied.reason, str(copied)) == (refused.value.reason, str(refused.value))
+    other = ResourceServer(issuer=issuer.url, audience="other", jwks=issuer.jwks())
+    with pytest.raises(InvalidToken, match="wrong_audience: the token is for 'organize'") as refused:
+        other.check_own(server.validate(issuer.token()))
+    assert str(copy.deepcopy(refused.value)) == str(refused.value)

@@ -1025,8 +1025,10 @@ class Hanging(Memory):
     def __init__(self) -> None:
         super().__init__()
         self.may_go_on = threading.Event()
+        self.loads = 0
 
     def load(self, issuer: str) -> bytes | None:
+        self.loads += 1
         self.may_go_on.wait(PATIENCE)
         return super().load(issuer)
 
@@ -1048,6 +1050,26 @@ def test_a_store_that_hangs_is_given_up(
     server_of(issuer.transport(), keys=KeyPolicy(store=store)).warm_up()
     assert store.kept == {}
     store.may_go_on.set()
+
+
+def test_a_store_that_hangs_holds_one_thread(
+    issuer: LocalIssuer, server_of: ServerOf, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many flights fail in the meantime. When it answers at last, its keys are used."""
+    monkeypatch.setattr("token_guard.kept_keys.TIMEOUT", 0.01)
+    store = Hanging()
+    store.may_go_on.set()
+    server_of(issuer.transport(), keys=KeyPolicy(store=store)).warm_up()
+    store.may_go_on.clear()
+    server = restarted(server_of, issuer, store)
+    for _ in range(5):
+        assert refusal(ResourceServer.validate, server, issuer.token()) is Reason.KEYS_UNAVAILABLE
+        time.now += 30
+    assert [thread.name for thread in threading.enumerate()].count("token-guard-errand") == 1
+    store.may_go_on.set()
+    assert store.loads == 1
+    monkeypatch.undo()
+    assert server.validate(issuer.token()).subject == "auth0|alice"
 
 
 def test_the_log_tells_what_became_of_the_store(

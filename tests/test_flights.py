@@ -241,6 +241,10 @@ def test_each_waiter_raises_an_error_of_its_own() -> None:
 def test_begins_anew_without_what_a_forked_child_does_not_have(thread: FetchThread) -> None:
     """The parent's thread and its clients, and a lock that may be held. The parent's loop stays open."""
     FetchThread(None).begin_anew()  # with nothing begun, there is nothing to leave behind
+    half_begun = FetchThread(None)
+    half_begun._loop = asyncio.new_event_loop()  # the process forked before its thread was started
+    half_begun.begin_anew()
+    flights._abandoned.pop().close()
 
     async def fetcher() -> Fetcher:
         return thread.fetcher()
@@ -255,3 +259,19 @@ def test_begins_anew_without_what_a_forked_child_does_not_have(thread: FetchThre
     assert loop in flights._abandoned
     flights._abandoned.remove(loop)
     loop.call_soon_threadsafe(loop.stop)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_is_replaced(thread: FetchThread) -> None:
+    """A transport that ends its thread costs the errand that it was for, and no later one."""
+
+    async def end_the_thread() -> threading.Thread:
+        asyncio.get_running_loop().call_soon(sys.exit)
+        return threading.current_thread()
+
+    ended = start(thread, end_the_thread).result(PATIENCE)
+    ended.join(PATIENCE)
+    assert start(thread, current_thread).result(PATIENCE) is not ended
+    start(thread, end_the_thread).result(PATIENCE).join(PATIENCE)
+    thread.close()  # of a thread that is gone, nothing is left to be closed
+    assert start(thread, current_thread).result(PATIENCE).is_alive()

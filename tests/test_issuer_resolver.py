@@ -1,5 +1,6 @@
 """Issuers that are known only when a token names them: whom the resolver is asked about, and what may be fetched."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -215,6 +216,21 @@ def test_keeps_a_bounded_number_of_issuers(server_of: ServerOf) -> None:
     for each in (*tenants, tenants[0]):
         assert server.validate(each.token()).issuer == each.url
     assert {health.issuer for health in server.health()} == {tenants[4].url, tenants[0].url}
+
+
+def test_a_remembered_token_keeps_no_issuer(server_of: ServerOf) -> None:
+    """Its keys are gone with the issuer, and not only when ten thousand other tokens have been remembered."""
+    tenants = [tenant(f"t{number}") for number in range(5)]
+    server = server_of(Tenants(*(each.url for each in tenants)), *tenants, at_most=2)
+    for each in tenants:
+        server.validate(each.token())
+        server.validate(each.token())  # its keys are here now: only with them is a token remembered
+    gc.collect()
+    remembered = [entry.trusted() for entry in server._token_cache._remembered.values()]
+    assert [trusted and trusted.policy.issuer for trusted in remembered] == [None] * 3 + [
+        each.url for each in tenants[3:]
+    ]
+    assert server.validate(tenants[0].token()).issuer == tenants[0].url
 
 
 def test_many_threads_make_one_issuer_of_a_name() -> None:

@@ -1,6 +1,8 @@
 """One JWK: which are public signature keys that we can use, what each of them fits, and thumbprints."""
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -140,6 +142,8 @@ def test_finds_a_key_odd(jwk: object) -> None:
         (RSA | {"n": "="}, "its n is not base64url"),
         (RSA | {"n": number(1 << 1023 | 1)}, "its modulus has 1024 bits; 2048 to 16384 are accepted"),
         (RSA | {"e": "AQ"}, "its exponent is not an odd number of at least 3"),
+        (RSA | {"e": number(2**64 + 1)}, "its exponent has 65 bits; at most 64 are accepted"),
+        (RSA | {"e": RSA["n"]}, "its exponent has 2048 bits; at most 64 are accepted"),
         (EC | {"x": "AAAA"}, "its crv is unknown or its coordinates do not have the curve's full length"),
         (OKP | {"x": "AAAA"}, "its crv is not Ed25519 or Ed448, or x does not have the curve's length"),
         (OKP | {"x": base64url(bytes(32))}, "its point has a small order: anybody can sign for it"),
@@ -166,10 +170,24 @@ def test_a_point_off_its_curve_is_no_key(changes: dict[str, str]) -> None:
     assert VerificationKey(EC | changes).public_key is None
 
 
-@pytest.mark.parametrize("exponent", [RSA["n"], base64url(b"\xff" * 257)])
-def test_an_impossible_exponent_is_no_key(exponent: str) -> None:
-    """JWK-02: an exponent that is not below the modulus."""
-    assert VerificationKey(RSA | {"e": exponent}).public_key is None
+@pytest.mark.parametrize("exponent", [3, 2**64 - 1])
+def test_every_exponent_of_reasonable_length_is_accepted(exponent: int) -> None:
+    """JWK-02: 65537 is the usual one, and not the only one."""
+    built = VerificationKey(RSA | {"e": number(exponent)}).public_key
+    assert built is not None
+    assert built.public_numbers().e == exponent
+
+
+def test_no_key_waits_until_another_is_built() -> None:
+    """A lock for all keys together might be held by another thread when a process forks, and for ever in the child."""
+    slow, quick = VerificationKey(OKP), VerificationKey(OKP)
+    begun, may_go_on = threading.Event(), threading.Event()
+    slow._builder = lambda *_: (begun.set(), may_go_on.wait(20))
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(lambda: slow.public_key)
+        begun.wait(20)
+        assert threads.submit(lambda: quick.public_key).result(10) is not None
+        may_go_on.set()
 
 
 P25519, P448 = 2**255 - 19, 2**448 - 2**224 - 1

@@ -1,6 +1,7 @@
 """When keys may be used and when a fetch is wanted: pure, told every moment, so that hours pass in microseconds."""
 
 import heapq
+import tracemalloc
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from typing import Any
@@ -634,3 +635,19 @@ def test_the_generation_changes_after_the_keys() -> None:
     fetch(cache, "k0", at=0)
     fetch(cache, "k1", at=1)
     assert [keys.key_ids for keys in held if keys is not None] == [("k0",), ("k1",)]
+
+
+def test_long_key_ids_make_no_refusal_dear() -> None:
+    """An issuer may publish a hundred, of ten thousand letters each, and a stranger may name others again and again."""
+    keys = [JWKS["k0"] | {"kid": f"{number}" + "k" * 10_000} for number in range(100)]
+    cache = empty()
+    cache.started(Want.FETCH_FOR_UNKNOWN_KEY, 0)
+    cache.succeeded(read_key_set({"keys": keys})[0], None, 0)
+    with pytest.raises(InvalidToken) as refused:
+        cache.ask(ED, "unknown", 1, seen=cache.flights)
+    tracemalloc.start()
+    try:
+        assert "the issuer has ['0kkk" in refused.value.detail
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

@@ -6,11 +6,12 @@ RFC 9864 (`Ed25519`, `Ed448`), RFC 9964 (ML-DSA). `none` has no row and can neve
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from .errors import ConfigurationError
+from .lazy import lazy
 
 # (key, signature, message) -> genuine? Private to the core: the answer never leaves key_set.py.
 Verifier = Callable[[Any, bytes, bytes], bool]
@@ -30,7 +31,7 @@ class Algorithm:
     signature_bytes: frozenset[int] | None = None
     secret_bytes: int | None = None
 
-    @cached_property
+    @lazy
     def verify(self) -> Verifier:
         """Tell whether a signature over a message is genuine under a key: `verify(key, signature, message)`."""
         return self.make_verifier()

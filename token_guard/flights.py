@@ -49,6 +49,7 @@ class FetchThread:
         self._transport = transport
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._finalizer: weakref.finalize[..., FetchThread] | None = None
         self._fetchers: dict[tuple[asyncio.AbstractEventLoop, bool], Fetcher] = {}
         fork_aware.add(self)
 
@@ -59,13 +60,14 @@ class FetchThread:
             RuntimeError: the thread cannot be started.
         """
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._loop.is_closed():  # closed, where something has ended the thread
+                self._detach()
                 try:
                     self._loop = loop = _started_loop()
                 except (OSError, RuntimeError) as error:  # no file descriptor is left, or no thread can be started
                     errand.close()
                     raise RuntimeError(f"{type(error).__name__}: {error}") from None
-                self._finalizer = weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
+                self._finalizer = weakref.finalize(self, _stop, loop)
             # In an empty context: nothing of the request that happens to start a flight reaches it, neither its token
             # nor the name of its event loop, by which HTTP clients choose theirs.
             Context().run(asyncio.run_coroutine_threadsafe, errand, self._loop)
@@ -81,18 +83,22 @@ class FetchThread:
         """End the thread and its connections. Flights under way fail."""
         with self._lock:
             loop, self._loop = self._loop, None
-            if loop is not None:
-                self._finalizer.detach()
+            self._detach()
+            if loop is not None and not loop.is_closed():
                 asyncio.run_coroutine_threadsafe(self._shut_down(loop), loop)
 
     def begin_anew(self) -> None:
         """Begin anew in a forked child, which has neither the thread nor a sound lock."""
-        if self._loop is not None:
-            self._finalizer.detach()
-            _abandoned.append(self._loop)
         self._lock = threading.Lock()
+        self._detach()
+        if self._loop is not None:
+            _abandoned.append(self._loop)
         self._loop = None
         self._fetchers = {}
+
+    def _detach(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()
 
     async def _shut_down(self, loop: asyncio.AbstractEventLoop) -> None:
         errands = asyncio.all_tasks(loop) - {asyncio.current_task()}
@@ -120,9 +126,16 @@ def _started_loop() -> FetchLoop:
     return loop
 
 
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(RuntimeError):  # it is closed
+        loop.call_soon_threadsafe(loop.stop)
+
+
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_forever()
-    loop.close()
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 def wait(flight: "Future[Outcome]", patience: float = PATIENCE) -> Outcome:

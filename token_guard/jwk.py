@@ -8,15 +8,16 @@ import hashlib
 import json
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 from .algorithms import Algorithm
 from .jws import decode_base64url
+from .lazy import lazy
 
 MIN_RSA_BITS = 2048  # RFC 7518 3.3
 MAX_RSA_BITS = 16_384  # our own bound: what cryptography verifies in reasonable time
+MAX_EXPONENT_BITS = 64  # our own bound: with an exponent as long as its modulus a key takes 60 times as long
 
 _COORDINATE_BYTES = {"P-256": 32, "P-384": 48, "P-521": 66}  # RFC 7518 6.2.1.2
 _CURVES = {"P-256": "SECP256R1", "P-384": "SECP384R1", "P-521": "SECP521R1"}
@@ -84,7 +85,7 @@ class VerificationKey:
             and self.alg in (None, algorithm.name)
         )
 
-    @cached_property
+    @lazy
     def public_key(self) -> Any | None:
         """The key of the cryptography package, or None where it turns out to be impossible, such as off its curve."""
         try:
@@ -142,6 +143,8 @@ def _rsa(jwk: Mapping[str, Any]) -> _Material:
         raise OddKeyError(f"its modulus has {modulus.bit_length()} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are accepted")
     if exponent < 3 or exponent % 2 == 0:  # with e=1 every text is its own signature
         raise OddKeyError("its exponent is not an odd number of at least 3")
+    if exponent.bit_length() > MAX_EXPONENT_BITS:
+        raise OddKeyError(f"its exponent has {exponent.bit_length()} bits; at most {MAX_EXPONENT_BITS} are accepted")
     return None, _build_rsa, (exponent, modulus)
 
 

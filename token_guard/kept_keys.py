@@ -7,7 +7,7 @@ fetch thread's event loop.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from .errors import ConfigurationError, shown
 from .events import Event, tell
@@ -32,6 +32,7 @@ class KeptKeys:
         self._pins = policy.pinned_thumbprints
         self._unsaved: bytes | None = None
         self._saver: asyncio.Task[None] | None = None
+        self._loader: asyncio.Task[bytes | None] | None = None
         if self.pinned and issuer.tenants is not None:
             raise ConfigurationError(
                 f"pinned_thumbprints cannot be kept for issuer {issuer.url!r}: they do not cover which of its tenants a"
@@ -44,11 +45,16 @@ class KeptKeys:
         return self._pins is not None
 
     async def restore(self) -> StoredKeys | None:
-        """Return what the store has kept, where its keys may still be used."""
+        """Return what the store has kept, where its keys may still be used.
+
+        One thread loads at a time: where the one before still hangs, its answer is waited for.
+        """
         url = self._issuer.url
+        if not _is_under_way(self._loader):
+            self._loader = asyncio.create_task(on_daemon_thread(partial(self._store.load, url)))
         try:
             async with asyncio.timeout(TIMEOUT):
-                content = await on_daemon_thread(lambda: self._store.load(url))
+                content = await asyncio.shield(self._loader)
             if content is None:
                 return None
             stored = read_stored(content, url, now=self._clock(), oldest=self._oldest, pins=self._pins)
@@ -66,7 +72,7 @@ class KeptKeys:
         One thread saves at a time, the newest keys last, so that no slow one puts older keys in their place.
         """
         self._unsaved = stored_content(self._issuer.url, jwks_uri, document, float(self._clock()))
-        if self._saver is None or self._saver.done() or self._saver.get_loop() is not asyncio.get_running_loop():
+        if not _is_under_way(self._saver):
             self._saver = asyncio.create_task(self._save_newest())
         await asyncio.wait({self._saver}, timeout=TIMEOUT)
 
@@ -80,6 +86,10 @@ class KeptKeys:
 
     def _tell(self, event: Event, text: str) -> None:
         tell(event, "keys of issuer %s: %s", self._issuer.url, text, issuer=self._issuer.url)
+
+
+def _is_under_way(task: asyncio.Task[Any] | None) -> TypeGuard[asyncio.Task[Any]]:
+    return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
 
 
 def _told(error: Exception) -> str:

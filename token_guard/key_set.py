@@ -6,7 +6,6 @@ Knows nothing about where keys come from or how long they may be used.
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from typing import Any, Protocol
 
 from .algorithms import Algorithm
@@ -14,6 +13,7 @@ from .errors import InvalidToken, Reason, shown
 from .issuer import fill_template
 from .jwk import OddKeyError, VerificationKey
 from .jws import UnverifiedToken
+from .lazy import lazy
 
 MAX_KEYS = 100  # our own bound on the keys of one set that are considered
 MAX_CANDIDATES = 4  # our own bound on the keys of one key ID that are tried
@@ -45,7 +45,7 @@ class KeySet:
         self.key_ids: tuple[str, ...] = tuple(kid for kid in self._by_kid if kid is not None)
         self._chosen: dict[tuple[str, str | None], list[VerificationKey]] = {}
 
-    @cached_property
+    @lazy
     def identity(self) -> frozenset[tuple[object, ...]]:
         """What is another where the usable keys have changed. Given keys never change, and are never asked."""
         return frozenset(key.identity for key in self._keys)

@@ -95,7 +95,8 @@ class GivenKeys:
 
     def find(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
         detail = (
-            f"no given key for alg {algorithm.name} and kid {shown(kid)}; jwks has {shown(list(self._keys.key_ids))}"
+            f"no given key for alg {algorithm.name} and kid {shown(kid)};"
+            f" jwks has {shown([one[:100] for one in self._keys.key_ids])}"
         )
         detail += ": put the issuer's new keys there, or leave it out to fetch them"
         raise InvalidToken(Reason.UNKNOWN_KEY, detail=detail)

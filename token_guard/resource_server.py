@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from .access_token import AccessToken
 from .algorithms import ALGORITHMS, Algorithm
@@ -186,10 +187,10 @@ class ResourceServer:
         Raises:
             InvalidToken: `wrong_issuer` or `wrong_audience`.
         """
-        trusted = self._trust.find(token.claims)
+        trusted = self._trust.find(claims := dict(token.claims))
         if trusted is None:
-            raise self._trust.refusal(token.claims)
-        audience_is_ours(token.claims, trusted.policy)
+            raise self._trust.refusal(claims)
+        audience_is_ours(claims, trusted.policy)
 
     def challenge(self, error: Refusal) -> Answer:
         """Return the HTTP answer that a refusal demands: status, headers and JSON body (RFC 6750 3)."""
@@ -202,19 +203,11 @@ class ResourceServer:
             ConfigurationError: what an issuer publishes contradicts the configuration.
             TemporarilyUnavailable: there are no keys of the issuers named, neither theirs nor in the key store.
         """
-        from .flights import wait
-
-        for flight in self._fetch_all():
-            wait(flight)
-        self._raise_failures(unless_held=True)
+        self._fetch(anew=False)
 
     async def warm_up_async(self) -> None:
         """Do what `warm_up` does, without blocking the event loop."""
-        from .flights import wait_async
-
-        for flight in self._fetch_all():
-            await wait_async(flight)
-        self._raise_failures(unless_held=True)
+        await self._fetch_async(anew=False)
 
     def refresh(self) -> None:
         """Fetch the keys of every issuer anew, however fresh they are: what was withdrawn before is refused after.
@@ -225,19 +218,11 @@ class ResourceServer:
             ConfigurationError: what an issuer publishes contradicts the configuration.
             TemporarilyUnavailable: the keys of the issuers named could not be fetched.
         """
-        from .flights import wait
-
-        for flight in self._fetch_all(anew=True):
-            wait(flight)
-        self._raise_failures(unless_held=False)
+        self._fetch(anew=True)
 
     async def refresh_async(self) -> None:
         """Do what `refresh` does, without blocking the event loop."""
-        from .flights import wait_async
-
-        for flight in self._fetch_all(anew=True):
-            await wait_async(flight)
-        self._raise_failures(unless_held=False)
+        await self._fetch_async(anew=True)
 
     def health(self) -> tuple[IssuerHealth, ...]:
         """Return what is known of each issuer's keys, in the order configured. Does no I/O."""
@@ -294,9 +279,10 @@ class ResourceServer:
         remembered = None if digest is None else self._token_cache.get(digest)
         if remembered is None:
             return None
-        trusted = remembered.trusted
-        is_gone = trusted.resolved and not self._trust.still_holds(trusted)
-        if is_gone or remembered.generation != trusted.keys.generation():
+        trusted = remembered.trusted()
+        if trusted is None or (trusted.resolved and not self._trust.still_holds(trusted)):
+            return None
+        if remembered.generation != trusted.keys.generation():
             return None
         token = AccessToken(remembered.payload, trusted.policy, remembered.scopes)
         now = self._clock()
@@ -330,8 +316,8 @@ class ResourceServer:
         verify_signature(unverified, algorithm, keys)
         token = AccessToken(unverified.claims, trusted.policy)
         if digest is not None and generation is not None:
-            times = certainly_right(unverified.claims, trusted.policy)
-            self._token_cache.put(digest, Remembered(trusted, unverified.payload, *times, generation, token.scopes))
+            span = certainly_right(unverified.claims, trusted.policy)
+            self._token_cache.put(digest, Remembered(ref(trusted), unverified.payload, *span, generation, token.scopes))
         return token if self._is_revoked is None else self._unless_revoked(token, self._is_revoked)
 
     def _unless_revoked(self, token: AccessToken, is_revoked: Callable[[AccessToken], object]) -> AccessToken:
@@ -347,7 +333,21 @@ class ResourceServer:
             raise InvalidToken(Reason.REVOKED, detail="is_revoked says so")
         return token
 
-    def _fetch_all(self, *, anew: bool = False) -> "Iterator[Future[None]]":
+    def _fetch(self, *, anew: bool) -> None:
+        from .flights import wait
+
+        for flight in self._flights(anew):
+            wait(flight)
+        self._raise_failures(unless_held=not anew)
+
+    async def _fetch_async(self, *, anew: bool) -> None:
+        from .flights import wait_async
+
+        for flight in self._flights(anew):
+            await wait_async(flight)
+        self._raise_failures(unless_held=not anew)
+
+    def _flights(self, anew: bool) -> "Iterator[Future[None]]":
         """Yield the flights to wait for, each before the next: to all issuers at once."""
         keys = [trusted.keys for trusted in self._trust.issuers]
         if anew:  # a flight that began before may bring what the issuer published before

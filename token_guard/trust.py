@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .key_source import Keys
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Trusted:
     """One issuer, or one for several tenants, with all its settings filled in. `resolved`: found by a resolver."""
 
