@@ -182,7 +182,12 @@ def test_no_key_waits_until_another_is_built() -> None:
     """A lock for all keys together might be held by another thread when a process forks, and for ever in the child."""
     slow, quick = VerificationKey(OKP), VerificationKey(OKP)
     begun, may_go_on = threading.Event(), threading.Event()
-    slow._builder = lambda *_: (begun.set(), may_go_on.wait(20))
+
+    def build(*_: object) -> None:
+        begun.set()
+        may_go_on.wait(20)
+
+    slow._builder = build
     with ThreadPoolExecutor(2) as threads:
         threads.submit(lambda: slow.public_key)
         begun.wait(20)
