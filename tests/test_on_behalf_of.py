@@ -242,6 +242,23 @@ def test_the_client_authenticates_as_it_is_told(
     assert (claims["aud"], "Authorization" in assertion.headers) == (ISSUER, False)
 
 
+def test_an_assertion_names_its_key_and_algorithm(
+    call: Call, as_itself: Callable[..., ClientCredentials], endpoint: TokenEndpoint, pem: bytes
+) -> None:
+    """PKJ-01: those that the setting names, where the client has more keys than one."""
+    call(as_itself(client_secret=None, private_key=pem, key_id="2026", algorithm="PS384"), Api())
+    header = jwt.get_unverified_header(endpoint.forms[0]["client_assertion"])
+    assert (header["kid"], header["alg"]) == ("2026", "PS384")
+
+
+def test_a_resource_says_what_the_token_is_for(
+    call: Call, as_itself: Callable[..., ClientCredentials], endpoint: TokenEndpoint
+) -> None:
+    """XCHG-03: an address, or several, in place of an audience (RFC 8707)."""
+    call(as_itself(audience=None, resource="https://contacts.example/"), Api())
+    assert endpoint.forms[0]["resource"] == "https://contacts.example/"
+
+
 def test_every_request_has_its_own_assertion(
     call: Call, as_itself: Callable[..., ClientCredentials], endpoint: TokenEndpoint, pem: bytes
 ) -> None:
@@ -314,7 +331,9 @@ def test_a_guard_that_keeps_no_raw_token_is_named(
     """An adapter that fills the cell by hand is told what to do."""
     with handling(reports, issuer.token()) as cell:
         cell.raw_token = None
-        assert "let a Guard decide" in str(refusal(ConfigurationError, call, on_behalf_of()))
+        assert str(refusal(ConfigurationError, call, on_behalf_of())) == (
+            "the current request's token is not known: let a Guard decide about requests"
+        )
 
 
 @pytest.mark.parametrize(
@@ -372,6 +391,10 @@ def test_a_chain_that_is_allowed_goes_on(
         assert call(on_behalf_of(allowed_actors={"svc3"}), Api()).status_code == 200
 
 
+NO_ENDPOINT = (
+    "token_endpoint is required where an IssuerResolver finds issuers: our secret and the user's token must not be sent"
+    " wherever one of them says"
+)
 RESOLVING = ResourceServer(issuer=IssuerResolver(Issuer, allowed_hosts=["issuer.example"]), audience="organize")
 
 
@@ -384,7 +407,7 @@ RESOLVING = ResourceServer(issuer=IssuerResolver(Issuer, allowed_hosts=["issuer.
         ({"flow": "okta"}, "flow must be 'rfc8693' or 'entra'"),
         ({"allowed_actors": [7]}, "allowed_actors must hold non-empty strings"),
         ({"resource_server": "reports"}, "resource_server must be a ResourceServer"),
-        ({"resource_server": RESOLVING}, "token_endpoint is required where an IssuerResolver finds issuers"),
+        ({"resource_server": RESOLVING}, f"^{NO_ENDPOINT}$"),
     ],
 )
 def test_a_wrong_setting_is_told_at_once(on_behalf_of: Make, options: dict[str, Any], message: str) -> None:
@@ -481,10 +504,11 @@ def test_less_than_was_asked_for_is_told_to_the_operator(
     """CLI-03: the log names the scopes that the token lacks, and no token."""
     endpoint.changes = {"scope": "read:contacts"}
     api = Api()
-    call(as_itself(scopes=["read:contacts", "read:calendar"]), api)
+    call(as_itself(scopes=["read:contacts", "read:calendar", "read:reports"]), api)
     [line] = [vars(record) for record in caplog.records if record.name == "token_guard"]
-    assert line["message"] == f"{TOKEN_ENDPOINT} granted a token without the scopes read:calendar"
-    assert (line["event"], line["scopes"]) == ("scopes_not_granted", "read:calendar")
+    lacks = "read:calendar read:reports"
+    assert line["message"] == f"{TOKEN_ENDPOINT} granted a token without the scopes {lacks}"
+    assert (line["event"], line["issuer"], line["scopes"]) == ("scopes_not_granted", ISSUER, lacks)
     assert api.tokens[0] not in caplog.text
 
 
@@ -668,7 +692,7 @@ def test_close_answers_those_who_wait(as_itself: Callable[..., ClientCredentials
         while not endpoint.requests:
             assert not waiting.done()
         auth.close()
-        with pytest.raises(TemporarilyUnavailable, match="abandoned") as refused:
+        with pytest.raises(TemporarilyUnavailable, match=": the request for a token was abandoned$") as refused:
             waiting.result(PATIENCE)
     assert refused.value.reason is Reason.TOKEN_UNAVAILABLE
     endpoint.is_open.set()
@@ -676,6 +700,20 @@ def test_close_answers_those_who_wait(as_itself: Callable[..., ClientCredentials
 
 
 # When there is no token.
+
+
+def test_a_token_endpoint_that_hangs_is_given_up(
+    call: Call, as_itself: Callable[..., ClientCredentials], endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All requests of a flight together have a limit, whatever the transport makes of its own."""
+    monkeypatch.setattr("token_guard.on_behalf_of.FLIGHT_TIMEOUT", 0.01)
+    auth = as_itself()
+    endpoint.is_open.clear()
+    hanging = refusal(TemporarilyUnavailable, call, auth)
+    assert str(hanging) == f"token_unavailable: {ISSUER} took longer than 0 s"
+    endpoint.is_open.set()
+    monkeypatch.undo()
+    assert call(auth, Api()).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -861,7 +899,7 @@ print(client.get("https://contacts.example/").status_code)
     command = [sys.executable, "-W", "error", "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     first, second = ended.stdout.splitlines()
-    assert first.startswith("token_unavailable: the fetch thread cannot be started")
+    assert first.startswith("token_unavailable: the fetch thread cannot be started: RuntimeError: ")
     assert (second, ended.stderr) == ("204", "")
 
 
