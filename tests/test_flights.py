@@ -275,3 +275,21 @@ def test_a_thread_that_ended_is_replaced(thread: FetchThread) -> None:
     start(thread, end_the_thread).result(PATIENCE).join(PATIENCE)
     thread.close()  # of a thread that is gone, nothing is left to be closed
     assert start(thread, current_thread).result(PATIENCE).is_alive()
+
+
+@pytest.mark.parametrize("patience", [PATIENCE, 0.01], ids=["in time", "too late"])
+def test_asyncio_tells_of_no_failure_that_the_waiter_knows(patience: float, caplog: pytest.LogCaptureFixture) -> None:
+    """It logs an error that nobody looked at. Ours are raised, or are none of the waiter's who gave up."""
+    flight = running_flight()
+
+    async def wait_for_failure() -> None:
+        waiting = asyncio.create_task(wait_async(flight, patience))
+        await asyncio.sleep(0.02)
+        flight.set_exception(TemporarilyUnavailable(detail="the issuer is down"))
+        with pytest.raises(TemporarilyUnavailable):
+            await waiting
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(wait_for_failure())
+    assert caplog.records == []

@@ -158,18 +158,20 @@ async def wait_async(flight: "Future[Outcome]", patience: float = PATIENCE) -> O
     if trio is None or lowlevel is None or not lowlevel.in_trio_run():
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await asyncio.wait([asyncio.wrap_future(flight)])
+                landed = asyncio.wrap_future(flight)
+                landed.add_done_callback(lambda each: each.cancelled() or each.exception())  # else asyncio logs it
+                await asyncio.wait([landed])
                 return _outcome(flight)
         raise _stuck()
-    landed, token = trio.Event(), lowlevel.current_trio_token()
+    arrived, token = trio.Event(), lowlevel.current_trio_token()
 
     def land(_: object) -> None:
         with suppress(trio.RunFinishedError):  # the waiter gave up, and its loop has ended
-            token.run_sync_soon(landed.set)
+            token.run_sync_soon(arrived.set)
 
     flight.add_done_callback(land)
     with trio.move_on_after(patience):
-        await landed.wait()
+        await arrived.wait()
         return _outcome(flight)
     raise _stuck()
 
