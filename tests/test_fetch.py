@@ -359,6 +359,28 @@ def test_connects_to_no_private_address_for_a_stranger(host: str, told: str, ser
         assert Client(runner, Fetcher()).get(server.url).content == {"keys": []}
 
 
+def test_connects_to_a_public_address_for_a_stranger(
+    serve: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JWK-19: the address itself is judged, each time; here loopback stands for a public one."""
+    monkeypatch.setattr("token_guard.fetch.is_public_address", lambda address: address == "127.0.0.1")
+    with asyncio.Runner(loop_factory=FetchLoop) as runner:
+        assert Client(runner, Fetcher(public_only=True)).get(serve(answer()).url).content == {"keys": []}
+
+
+def test_names_the_address_that_it_does_not_connect_to() -> None:
+    """For whoever reads a traceback: httpx tells no more than that it failed."""
+
+    async def connect() -> None:
+        _public_only.set(True)
+        with socket.socket() as unconnected:
+            await asyncio.get_running_loop().sock_connect(unconnected, ("127.0.0.1", 9))
+
+    refused = pytest.raises(PermissionError, match=r"^127\.0\.0\.1 is not a public address$")
+    with asyncio.Runner(loop_factory=FetchLoop) as runner, refused:
+        runner.run(connect())
+
+
 def test_takes_no_proxy_for_a_stranger(serve: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy would look the name up itself, and connect wherever it leads."""
     proxy = serve(answer())

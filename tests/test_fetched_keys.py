@@ -32,6 +32,7 @@ from token_guard import (
 )
 from token_guard.jwk import thumbprint
 from token_guard.kept_keys import KeptKeys
+from token_guard.key_cache import EXPIRED_KEYS_PATIENCE
 from token_guard.testing import InMemoryTransport, LocalIssuer, SigningKey
 
 PATIENCE = 20  # seconds, for what happens at once: only a test that fails waits so long
@@ -201,6 +202,32 @@ def test_refreshes_ahead_and_waits_for_nobody(issuer: LocalIssuer, server_of: Se
     server.warm_up()  # joins the flight under way, or makes one of its own
     assert len(transport.requests) in (4, 6)
     assert server.health()[0].age == 0
+
+
+def test_nobody_waits_longer_than_the_cache_says(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JWK-18: keys that have expired are used where a fetch hangs, after two seconds, and one wait."""
+    transport = Gate(issuer)
+    transport.is_open.set()
+    server, token = server_of(transport), issuer.token()
+    server.validate(token)
+    transport.is_open.clear()
+    time.now += 600
+    patiences: list[float] = []
+
+    def give_up(flight: object, patience: float = 11) -> None:
+        patiences.append(patience)
+        raise TemporarilyUnavailable
+
+    async def give_up_async(flight: object, patience: float = 11) -> None:
+        give_up(flight, patience)
+
+    monkeypatch.setattr("token_guard.fetched_keys.wait", give_up)
+    monkeypatch.setattr("token_guard.fetched_keys.wait_async", give_up_async)
+    assert validate(server, token).subject == "auth0|alice"
+    assert patiences == [EXPIRED_KEYS_PATIENCE]
+    transport.is_open.set()
 
 
 # One flight for all.
@@ -1104,8 +1131,12 @@ def test_pins_cover_no_tenants(server_of: ServerOf, issuer: LocalIssuer) -> None
     """A thumbprint does not cover for which tenant a key is: the two are refused together."""
     template = Issuer("https://login.example/{tenantid}/", tenants="any", jwks_uri="https://login.example/keys")
     policy = KeyPolicy(store=Memory(), pinned_thumbprints={"x"})
-    with pytest.raises(ConfigurationError, match="pinned_thumbprints cannot be kept"):
+    with pytest.raises(ConfigurationError) as refused:
         server_of(issuer.transport(), template, keys=policy)
+    assert str(refused.value) == (
+        "pinned_thumbprints cannot be kept for issuer 'https://login.example/{tenantid}/': they do not cover which of"
+        " its tenants a key is for; give that issuer a ResourceServer without pins"
+    )
 
 
 # The shell itself.
