@@ -13,6 +13,11 @@ _ENTRA_VERSIONS = ("1.0", "2.0")
 _CLIENT_NAMES = ("client_id", "azp", "cid", "appid")
 
 
+def scheme_hint(token: bytes) -> str:
+    """Return what to pass instead of a whole Authorization header; nothing where it is none."""
+    return 'it begins with "Bearer ": pass only what follows' if token[:7].lower() == b"bearer " else ""
+
+
 def issuer_hint(claims: Mapping[str, Any], trusted: Collection[str]) -> str:
     """Return how the issuers that are configured may come to be spelled otherwise than `iss`, which is a text."""
     issuer: str = claims["iss"]
