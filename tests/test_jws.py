@@ -489,8 +489,10 @@ GOOD_HEADER = b'{"alg":"RS256"}'
         ("+..", "the header cannot be read: a character outside the alphabet of base64url"),
         (
             "AB..",
-            "the header cannot be read: base64url with unused bits that are not zero, as where a text was cut off when"
-            " it was copied",
+            (
+                "the header cannot be read: base64url with unused bits that are not zero, as where a text was cut off"
+                " when it was copied"
+            ),
         ),
         ("Bearer e30.e30.", 'it begins with "Bearer ": pass only what follows'),
         ("bearer e30", 'it begins with "Bearer ": pass only what follows'),
