@@ -319,7 +319,7 @@ MISTAKES = {
     "jwks_uri of another issuer": Mistake(
         reason=Reason.UNKNOWN_KEY,
         wrong={"jwks_uri": f"{OTHER.url}.well-known/jwks.json"},
-        names=("the issuer has", "the setting jwks_uri, another issuer's?"),
+        names=("the issuer has", "Where jwks_uri is set, that may be another issuer's, too"),
     ),
     "jwks_uri that answers HTML": Mistake(
         reason=Reason.KEYS_UNAVAILABLE,
@@ -528,6 +528,21 @@ AT_START: dict[str, tuple[Callable[[], object], tuple[str, ...], Callable[[], ob
         server(jwks=NORTHWIND.key.public_jwk()),
         (f"jwks of issuer '{URL}'", "an object with an array `keys`"),
         server(jwks=NORTHWIND.jwks()),
+    ),
+    "address as a key set": (
+        server(jwks=f"{URL}jwks"),
+        (f"jwks of issuer '{URL}'", "an address is given as jwks_uri="),
+        server(jwks_uri=f"{URL}jwks"),
+    ),
+    "function as a key set": (
+        server(jwks=NORTHWIND.jwks),
+        ("a function was given: call it",),
+        server(jwks=NORTHWIND.jwks()),
+    ),
+    "no audience": (
+        server(audience=None),
+        ("audience is required", "the name under which the issuer knows this API"),
+        server(),
     ),
     "keys from two places": (
         server(jwks=NORTHWIND.jwks(), jwks_uri=f"{URL}jwks"),
