@@ -37,6 +37,7 @@ ANOTHER = "where it is another domain or realm of yours, list it in the setting 
         ({"iss": "https://a.example/b/", "tid": ["b"]}, ["https://a.example/{tenantid}/"], ANOTHER),
         ({"iss": "https://a.example/b/"}, ["https://b.example/", "https://a.example/{tenantid}/"], NO_TENANT),
         ({"iss": "https://a.example/b/", "ver": "2.0"}, ["https://a.example/{tenantid}/"], NO_TENANT),
+        ({"iss": "https://a.example/b/"}, ["https://a.example/"], ANOTHER),
         ({"iss": "https://a.example/b/v2.0"}, ["https://a.example/{tenantid}/"], ANOTHER),
         ({"iss": "https://b.example/b/"}, ["https://a.example/{tenantid}/"], ANOTHER),
         ({"iss": "https://a.example/", "ver": "1.0"}, ["https://b.example/"], VERSION_1),

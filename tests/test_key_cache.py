@@ -214,8 +214,8 @@ def test_the_log_tells_what_an_unknown_key_may_come_from() -> None:
         cache.ask(ED, "k1", 1, seen=0)
     assert refused.value.reason is Reason.UNKNOWN_KEY
     assert refused.value.detail == (
-        "no key for alg Ed25519 and kid 'k1'; the issuer has ['k0']: was it withdrawn, or is the token another issuer's?"
-        " Where jwks_uri is set, that may be another issuer's, too"
+        "no key for alg Ed25519 and kid 'k1'; the issuer has ['k0']: was it withdrawn, or is the token another"
+        " issuer's? Where jwks_uri is set, that may be another issuer's, too"
     )
 
 
