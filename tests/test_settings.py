@@ -58,7 +58,7 @@ def test_demands_what_is_required(name: str) -> None:
     others = {other: text for other, text in GOOD.items() if other != name}
     for values in (others, {**others, name: None}, {**others, name: []}):
         with pytest.raises(ConfigurationError) as refused:
-            read_values(settings, "TOKEN_GUARD_")
+            read_settings(values, "TOKEN_GUARD_")
         assert str(refused.value) == f"TOKEN_GUARD_{name} is required and not set"
 
 
