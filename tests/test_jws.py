@@ -494,9 +494,9 @@ GOOD_HEADER = b'{"alg":"RS256"}'
                 " when it was copied"
             ),
         ),
-        ("Bearer e30.e30.", 'it begins with "Bearer ": pass only what follows'),
-        ("bearer e30", 'it begins with "Bearer ": pass only what follows'),
-        ("Bearer e30.e30.e30.e30.e30", 'it begins with "Bearer ": pass only what follows'),
+        ("Bearer e30.e30.", 'the text begins with "Bearer ": pass only what follows it'),
+        ("bearer e30", 'the text begins with "Bearer ": pass only what follows it'),
+        ("Bearer e30.e30.e30.e30.e30", 'the text begins with "Bearer ": pass only what follows it'),
         (
             compact(GOOD_HEADER, b"{} {}"),
             "the payload or the signature cannot be read: something follows the JSON value",

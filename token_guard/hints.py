@@ -17,7 +17,7 @@ _CLIENT_NAMES = ("client_id", "azp", "cid", "appid")
 
 def scheme_hint(token: bytes) -> str:
     """Return what to pass instead of a whole Authorization header; nothing where it is none."""
-    return 'it begins with "Bearer ": pass only what follows' if token[:7].lower() == b"bearer " else ""
+    return 'the text begins with "Bearer ": pass only what follows it' if token[:7].lower() == b"bearer " else ""
 
 
 def issuer_hint(claims: Mapping[str, Any], trusted: Collection[str]) -> str:
