@@ -180,6 +180,13 @@ def test_requires_nothing_but_a_token(kind: Callable[[list[str]], Callable[[], A
     assert call(requires()(kind([])), opened(Access.PUBLIC)) == (401, Reason.MISSING_TOKEN)
 
 
+def test_requires_scope_needs_one() -> None:
+    """SCOPE-03: one that was forgotten would let every token in."""
+    with pytest.raises(ConfigurationError) as refused:
+        requires_scope()
+    assert str(refused.value) == ("requires_scope needs a scope; requires() demands a valid token and nothing more")
+
+
 def test_requirements_of_every_kind_are_demanded() -> None:
     """SCOPE-08: `requires` takes what `token.require` takes, and all that are written count."""
     rule = requires(any_of(scope("read:contacts"), permission("contacts.read")), user_only)

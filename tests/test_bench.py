@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -130,6 +131,16 @@ def test_refuses_options_that_fit_nothing(options: list[str]) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failed:
         bench(*options)
     assert failed.value.returncode == 2
+
+
+def test_help_installs_nothing(tmp_path: Path) -> None:
+    """What would set up is not even there."""
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy(ROOT / "scripts" / "bench", tmp_path / "scripts")
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: scripts/bench [-h]")
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("subject", "package"), [("http", "wrk"), ("instructions", "valgrind")])

@@ -128,6 +128,16 @@ def reason(claims: Mapping[str, Any], policy: ClaimPolicy = POLICY, **options: A
             replace(POLICY, tenants=frozenset({"a"})),
             f"the tenant (tid) is 'b', of the issuer '{POLICY.issuer}'",
         ),
+        (
+            {},
+            replace(POLICY, tenants=frozenset({"a"})),
+            "the token names no tenant (claim tid), which tokens of this issuer must",
+        ),
+        (
+            {"tid": ["a"]},
+            replace(POLICY, tenants=frozenset({"a"})),
+            f"the tenant (tid) is ['a'], of the issuer '{POLICY.issuer}'",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -1125,6 +1126,29 @@ def test_the_log_tells_what_became_of_the_store(
             ("key_store_failed", "the keys could not be stored: OSError: 'no space left'"),
         )
     ]
+
+
+def test_a_folder_that_would_not_be_believed_is_told_with_the_first_fetch(
+    issuer: LocalIssuer, server_of: ServerOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in the outage, when it is too late; and with the whole command, however long the path is."""
+    folder = tmp_path / ("k" * 100)
+    folder.mkdir()
+    folder.chmod(0o777)
+    server_of(issuer.transport(), keys=KeyPolicy(store=FileKeyStore(folder))).warm_up()
+    [line] = [record.getMessage() for record in caplog.records if record.__dict__["event"] == "key_store_failed"]
+    assert line == (
+        f'keys of issuer {ISSUER}: the keys could not be stored: PermissionError: "{folder} must belong to this'
+        f" process's user, and nobody else may write it: run chown {os.geteuid()} and chmod 700 on it\""
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_no_store_fills_the_log(issuer: LocalIssuer, server_of: ServerOf, caplog: pytest.LogCaptureFixture) -> None:
+    """What it says of its failure is cut."""
+    server_of(issuer.transport(), keys=KeyPolicy(store=Memory(OSError("x" * 1000)))).warm_up()
+    [line] = [record.getMessage() for record in caplog.records if record.__dict__["event"] == "key_store_failed"]
+    assert line.endswith(f"OSError: '{'x' * 399}...")
 
 
 def test_pins_cover_no_tenants(server_of: ServerOf, issuer: LocalIssuer) -> None:

@@ -11,6 +11,7 @@ SCHEME = "only http and https differ: tell the issuer the public address that it
 COMMAS = "the setting issuer is one text with commas: give a list, or separate by spaces"
 VERSION_1 = "it is a version 1.0 token of Entra ID: say Issuer.entra(version=1), if that differs"
 VERSION_2 = "it is a version 2.0 token of Entra ID: say Issuer.entra(version=2), if that differs"
+NO_TENANT = "the token names no tenant (claim tid), which tokens of this issuer must"
 ANOTHER = "where it is another domain or realm of yours, list it in the setting issuer"
 
 
@@ -34,6 +35,11 @@ ANOTHER = "where it is another domain or realm of yours, list it in the setting 
         ),
         ({"iss": "https://a.example/b/", "tid": "c"}, ["https://a.example/{tenantid}/"], ANOTHER),
         ({"iss": "https://a.example/b/", "tid": ["b"]}, ["https://a.example/{tenantid}/"], ANOTHER),
+        ({"iss": "https://a.example/b/"}, ["https://b.example/", "https://a.example/{tenantid}/"], NO_TENANT),
+        ({"iss": "https://a.example/b/", "ver": "2.0"}, ["https://a.example/{tenantid}/"], NO_TENANT),
+        ({"iss": "https://a.example/b/"}, ["https://a.example/"], ANOTHER),
+        ({"iss": "https://a.example/b/v2.0"}, ["https://a.example/{tenantid}/"], ANOTHER),
+        ({"iss": "https://b.example/b/"}, ["https://a.example/{tenantid}/"], ANOTHER),
         ({"iss": "https://a.example/", "ver": "1.0"}, ["https://b.example/"], VERSION_1),
         ({"iss": "https://a.example/", "ver": "2.0"}, ["https://b.example/"], VERSION_2),
         ({"iss": "https://a.example/", "ver": "3.0"}, ["https://b.example/"], ANOTHER),

@@ -334,6 +334,16 @@ def test_a_password_in_an_address_is_not_shown() -> None:
             for name in ("audience", "organizations", "client_ids", "scope_claims", "tenants")
         ),
         (URL, {"audience": ["a", ""]}, "audience must hold non-empty strings alone, not ['a', '']"),
+        (
+            URL,
+            {"scope_claims": "scope,scp"},
+            "scope_claims: 'scope,scp' is not one claim; separate them by spaces, or give a list",
+        ),
+        (
+            URL,
+            {"scope_claims": ["scope", "scp,"]},
+            "scope_claims: 'scp,' is not one claim; separate them by spaces, or give a list",
+        ),
         (URL, {"role_claims": {}}, "role_claims must be a claim or a non-empty collection of claims, not {}"),
         (URL, {"role_claims": [("a", 7)]}, "role_claims must hold names, and tuples of names for paths, not ('a', 7)"),
     ],

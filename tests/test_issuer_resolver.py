@@ -340,7 +340,7 @@ def test_refuses_a_resolver_that_is_awaited() -> None:
     [
         ({"jwks": {"keys": []}}, "jwks belongs to one issuer"),
         ({"jwks_uri": "https://login.example/keys"}, "jwks_uri belongs to one issuer"),
-        ({"audience": None}, "audience must be"),
+        ({"audience": None}, "^audience is required: the name under which the issuer knows this API$"),
         ({"issuer": [IssuerResolver(Tenants(), allowed_hosts=HOSTS)] * 2}, "two IssuerResolvers"),
     ],
 )

@@ -487,7 +487,16 @@ GOOD_HEADER = b'{"alg":"RS256"}'
         (compact(b'{"a":NaN}'), "the header cannot be read: NaN is not JSON"),
         (compact(b'{"a":1e999}'), "the header cannot be read: a number is too large"),
         ("+..", "the header cannot be read: a character outside the alphabet of base64url"),
-        ("AB..", "the header cannot be read: base64url with unused bits that are not zero"),
+        (
+            "AB..",
+            (
+                "the header cannot be read: base64url with unused bits that are not zero, as where a text was cut off"
+                " when it was copied"
+            ),
+        ),
+        ("Bearer e30.e30.", 'the text begins with "Bearer ": pass only what follows it'),
+        ("bearer e30", 'the text begins with "Bearer ": pass only what follows it'),
+        ("Bearer e30.e30.e30.e30.e30", 'the text begins with "Bearer ": pass only what follows it'),
         (
             compact(GOOD_HEADER, b"{} {}"),
             "the payload or the signature cannot be read: something follows the JSON value",

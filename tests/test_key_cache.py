@@ -206,6 +206,20 @@ def test_a_question_is_not_answered_by_a_fetch_that_began_before_it() -> None:
     assert ask(cache, "k1", at=1, seen=seen) is Want.FETCH_FOR_UNKNOWN_KEY
 
 
+def test_the_log_tells_what_an_unknown_key_may_come_from() -> None:
+    """JWK-09: true whether the keys' address was set or found."""
+    cache = filled("k0")
+    cache.started(Want.FETCH_FOR_UNKNOWN_KEY, 1)
+    cache.succeeded(key_set("k0"), None, 1)
+    with pytest.raises(InvalidToken) as refused:
+        cache.ask(ED, "k1", 1, seen=0)
+    assert refused.value.reason is Reason.UNKNOWN_KEY
+    assert refused.value.detail == (
+        "no key for alg Ed25519 and kid 'k1'; the issuer has ['k0']: was it withdrawn, or is the token another"
+        " issuer's? Where jwks_uri is set, that may be another issuer's, too"
+    )
+
+
 def test_a_key_that_does_not_fit_is_unknown() -> None:
     """JWK-07: the key ID of a key of another type finds nothing, and nothing is guessed."""
     cache = filled("k0")

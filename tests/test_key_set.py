@@ -72,6 +72,31 @@ def refusal(server: ResourceServer, raw: str) -> Reason:
 
 
 @pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        (
+            "https://issuer.example/jwks",
+            "; a text was given: an address is given as jwks_uri=, and JSON is read first, by json.loads",
+        ),
+        (LocalIssuer(algorithm="ES256").jwks, "; a function was given: call it, jwks=issuer.jwks()"),
+        ([EC.public_jwk()], '; a list was given: wrap it, jwks={"keys": [...]}'),
+        ((EC.public_jwk(),), '; a list was given: wrap it, jwks={"keys": [...]}'),
+        (EC.public_jwk(), '; one key was given: wrap it, jwks={"keys": [...]}'),
+        ({}, ""),
+        (7, ""),
+    ],
+    ids=["text", "function", "list", "tuple", "key", "object", "number"],
+)
+def test_a_setting_that_is_no_key_set_is_told_with_the_fix(given: Any, advice: str) -> None:
+    """JWK-01: what came and what to write, never the key itself, which may be a private one."""
+    with pytest.raises(ConfigurationError) as told:
+        ResourceServer(issuer="https://issuer.example/", audience="organize", jwks=given)
+    assert str(told.value) == (
+        f"jwks of issuer 'https://issuer.example/': a key set is an object with an array `keys` (RFC 7517 5){advice}"
+    )
+
+
+@pytest.mark.parametrize(
     "document", [None, [], {}, "keys", 1, {"keys": None}, {"keys": {}}, {"keys": "[]"}, {"KEYS": []}, [{"keys": []}]]
 )
 def test_refuses_what_is_no_key_set(document: Any) -> None:
@@ -260,6 +285,19 @@ def test_keys_belong_to_one_issuer() -> None:
 
 
 # Verifying signatures.
+
+
+def test_the_log_tells_what_a_bad_signature_may_come_from() -> None:
+    """JWS-01: nobody can say which; both are worth a look."""
+    server = organizer(EC.public_jwk())
+    stranger = SigningKey.generate("ES256", kid=EC.kid)
+    with pytest.raises(InvalidToken) as refused:
+        server.validate(token(stranger))
+    assert refused.value.reason is Reason.BAD_SIGNATURE
+    assert refused.value.detail == (
+        "no key of the issuer verifies this ES256 signature: the token was changed or cut off on the way, or signed by"
+        " another issuer that uses this key ID"
+    )
 
 
 @pytest.mark.parametrize("algorithm", [name for name in keys.ALGORITHMS if name != "HS256"])

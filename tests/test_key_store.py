@@ -139,22 +139,58 @@ def test_only_the_owner_may_read_it(store: FileKeyStore, tmp_path: Path) -> None
     assert stat.S_IMODE(file_of(tmp_path).parent.stat().st_mode) == 0o700
 
 
+def must_be_ours(path: Path, mode: str) -> str:
+    return (
+        f"{path} must belong to this process's user, and nobody else may write it: run chown {os.geteuid()} and chmod"
+        f" {mode} on it"
+    )
+
+
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o622])
 def test_believes_no_file_that_others_may_write(mode: int, store: FileKeyStore, tmp_path: Path) -> None:
     """Whoever can write the file can mint tokens."""
     store.save(ISSUER, b"content")
     file_of(tmp_path).chmod(mode)
-    with pytest.raises(PermissionError, match=f"{file_of(tmp_path)} must belong to this process's user"):
+    with pytest.raises(PermissionError) as refused:
         store.load(ISSUER)
+    assert str(refused.value) == must_be_ours(file_of(tmp_path), "600")
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707])
 def test_believes_no_folder_that_others_may_write(mode: int, store: FileKeyStore, tmp_path: Path) -> None:
     """Who can write the folder can put an older file of ours back in its place."""
     store.save(ISSUER, b"content")
-    file_of(tmp_path).parent.chmod(mode)
-    with pytest.raises(PermissionError, match="nobody else may write it"):
+    folder = file_of(tmp_path).parent
+    folder.chmod(mode)
+    with pytest.raises(PermissionError) as refused:
         store.load(ISSUER)
+    assert str(refused.value) == must_be_ours(folder, "700")
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_saves_nothing_where_it_would_not_be_believed(mode: int, store: FileKeyStore, tmp_path: Path) -> None:
+    """With the first fetch and not in the outage, the operator learns what to run."""
+    folder = tmp_path / "keys" / "of"
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    with pytest.raises(PermissionError) as refused:
+        store.save(ISSUER, b"content")
+    assert str(refused.value) == must_be_ours(folder, "700")
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o700)
+    store.save(ISSUER, b"content")
+    assert store.load(ISSUER) == b"content"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder away")
+def test_saves_nothing_in_a_folder_of_somebody_else(store: FileKeyStore, tmp_path: Path) -> None:
+    """Root could write there, and would not believe it afterwards."""
+    folder = tmp_path / "keys" / "of"
+    folder.mkdir(parents=True, mode=0o700)
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(PermissionError) as refused:
+        store.save(ISSUER, b"content")
+    assert str(refused.value) == must_be_ours(folder, "700")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file away")

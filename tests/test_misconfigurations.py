@@ -275,13 +275,6 @@ MISTAKES = {
         token=lambda: NORTHWIND.token("", claims={"https://northwind.example/scope": "create:contacts read:contacts"}),
         names=("its claim 'https://northwind.example/scope' holds such", "scope_claims"),
     ),
-    "scope_claims in one text": Mistake(
-        reason=Reason.INSUFFICIENT_SCOPE,
-        wrong={"scope_claims": "scope,permissions"},
-        right={"scope_claims": ["scope", "permissions"]},
-        token=with_permissions,
-        names=("its claim 'permissions' holds such: name it in the setting scope_claims",),
-    ),
     "no scope was asked for": Mistake(
         reason=Reason.INSUFFICIENT_SCOPE,
         token=without_scope,
@@ -319,7 +312,7 @@ MISTAKES = {
     "jwks_uri of another issuer": Mistake(
         reason=Reason.UNKNOWN_KEY,
         wrong={"jwks_uri": f"{OTHER.url}.well-known/jwks.json"},
-        names=("the issuer has", "the setting jwks_uri, another issuer's?"),
+        names=("the issuer has", "Where jwks_uri is set, that may be another issuer's, too"),
     ),
     "jwks_uri that answers HTML": Mistake(
         reason=Reason.KEYS_UNAVAILABLE,
@@ -481,8 +474,23 @@ AT_START: dict[str, tuple[Callable[[], object], tuple[str, ...], Callable[[], ob
     ),
     "empty variable": (
         environment(AUDIENCE=""),
-        ("TOKEN_GUARD_AUDIENCE is required and not set",),
+        ("TOKEN_GUARD_AUDIENCE is required and empty",),
         environment(),
+    ),
+    "empty variable that is not required": (
+        environment(JWKS_URI=""),
+        ("TOKEN_GUARD_JWKS_URI is set but empty: unset it",),
+        environment(),
+    ),
+    "setting of Django in lower case": (
+        lambda: Guard.from_settings({"issuer": URL, "audience": "organize"}, "TOKEN_GUARD: "),
+        ("TOKEN_GUARD: audience is not a setting", "did you mean TOKEN_GUARD: AUDIENCE?"),
+        django(),
+    ),
+    "setting of Django with a prefix": (
+        lambda: Guard.from_settings({"TOKEN_GUARD_ISSUER": URL, "TOKEN_GUARD_AUDIENCE": "organize"}, "TOKEN_GUARD: "),
+        ("TOKEN_GUARD: TOKEN_GUARD_AUDIENCE is not a setting", "did you mean TOKEN_GUARD: AUDIENCE?"),
+        django(),
     ),
     "misspelt variable": (
         environment(AUDIENCES="organize"),
@@ -509,6 +517,11 @@ AT_START: dict[str, tuple[Callable[[], object], tuple[str, ...], Callable[[], ob
         ("algorithms: 'RS256,ES256' is not one of", "separate them by spaces, or give a list"),
         environment(ALGORITHMS="RS256 ES256"),
     ),
+    "scope claims in one text": (
+        environment(SCOPE_CLAIMS="scope,scp"),
+        ("scope_claims: 'scope,scp' is not one claim", "separate them by spaces, or give a list"),
+        environment(SCOPE_CLAIMS="scope scp"),
+    ),
     "HMAC without a secret": (
         server(algorithms=["HS256"]),
         ("algorithms: HS256 needs Issuer(secret=...)",),
@@ -528,6 +541,21 @@ AT_START: dict[str, tuple[Callable[[], object], tuple[str, ...], Callable[[], ob
         server(jwks=NORTHWIND.key.public_jwk()),
         (f"jwks of issuer '{URL}'", "an object with an array `keys`"),
         server(jwks=NORTHWIND.jwks()),
+    ),
+    "address as a key set": (
+        server(jwks=f"{URL}jwks"),
+        (f"jwks of issuer '{URL}'", "an address is given as jwks_uri="),
+        server(jwks_uri=f"{URL}jwks"),
+    ),
+    "function as a key set": (
+        server(jwks=NORTHWIND.jwks),
+        ("a function was given: call it",),
+        server(jwks=NORTHWIND.jwks()),
+    ),
+    "no audience": (
+        server(audience=None),
+        ("audience is required", "the name under which the issuer knows this API"),
+        server(),
     ),
     "keys from two places": (
         server(jwks=NORTHWIND.jwks(), jwks_uri=f"{URL}jwks"),

@@ -204,12 +204,15 @@ def test_refuses_what_is_no_requirement(member: Any) -> None:
             make(member)
 
 
-def test_a_decorator_without_its_parentheses_is_told_above_which_view() -> None:
-    """SCOPE-03: the stack ends in the import of a whole module; the name says where to look."""
-    for view, name in ((token, "token"), (partial(token), repr(partial(token)))):
+def test_a_function_is_no_requirement() -> None:
+    """SCOPE-03: a decorator without parentheses, or a lambda; its name says where to look in a whole module."""
+    for view, name in ((token, "token"), (partial(token), repr(partial(token))), (scope, "scope")):
         with pytest.raises(ConfigurationError) as refused:
             all_of(view)  # type: ignore[arg-type]
-        assert str(refused.value) == f'give the scopes in parentheses: @requires_scope("read:contacts") above {name}'
+        assert str(refused.value) == (
+            f"{name} is no requirement: give those in parentheses, as in"
+            ' @requires_scope("read:contacts") or @requires(role("editor")) above the view'
+        )
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,7 @@ GOOD = {"ISSUER": "https://issuer.example/", "AUDIENCE": "organize"}
 TOO_LARGE = 10**400  # an integer that no float can hold
 
 
-@pytest.mark.parametrize(
-    "value", [TOO_LARGE, -TOO_LARGE, "soon", "", [], None, True], ids=lambda value: repr(value)[:9]
-)
+@pytest.mark.parametrize("value", [TOO_LARGE, -TOO_LARGE, "soon", [], None, True], ids=lambda value: repr(value)[:9])
 def test_refuses_a_leeway_that_is_no_number(value: object) -> None:
     """Told by the setting's name, however large the number is."""
     with pytest.raises(ConfigurationError, match="here: LEEWAY must be a number of seconds"):
@@ -41,6 +39,39 @@ def test_an_unknown_setting_is_told_all_that_are_known() -> None:
     known = ", ".join([*NAMES, "AUDIENCES"])
     assert str(refused.value) == (
         f"TOKEN_GUARD_AUDIENSE is not a setting; known are {known}; did you mean TOKEN_GUARD_AUDIENCE?"
+    )
+
+
+@pytest.mark.parametrize("text", ["", " \t"])
+@pytest.mark.parametrize("name", NAMES)
+def test_refuses_a_setting_that_is_set_but_empty(name: str, text: str) -> None:
+    """As a compose file sets a variable that it has no value for."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({**GOOD, name: text}, "TOKEN_GUARD_")
+    fix = "is required and empty" if name in GOOD else "is set but empty: unset it, or give it a value"
+    assert str(refused.value) == f"TOKEN_GUARD_{name} {fix}"
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_demands_what_is_required(name: str) -> None:
+    """Nobody's tokens are accepted by default."""
+    others = {other: text for other, text in GOOD.items() if other != name}
+    for values in (others, {**others, name: None}, {**others, name: []}):
+        with pytest.raises(ConfigurationError) as refused:
+            read_settings(values, "TOKEN_GUARD_")
+        assert str(refused.value) == f"TOKEN_GUARD_{name} is required and not set"
+
+
+@pytest.mark.parametrize(
+    ("unknown", "meant"),
+    [("audience", "AUDIENCE"), ("TOKEN_GUARD_AUDIENCE", "AUDIENCE"), ("token_guard_jwks_url", "JWKS_URI")],
+)
+def test_knows_a_setting_by_another_spelling(unknown: str, meant: str) -> None:
+    """Lower case, or with the prefix that it has elsewhere."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({**GOOD, unknown: "organize"}, "TOKEN_GUARD: ")
+    assert str(refused.value) == (
+        f"TOKEN_GUARD: {unknown} is not a setting; known are {', '.join(NAMES)}; did you mean TOKEN_GUARD: {meant}?"
     )
 
 

@@ -50,7 +50,9 @@ def requires(*requirements: Requirement | str) -> Callable[[View], View]:
 
 
 def requires_scope(*scopes: str) -> Callable[[View], View]:
-    """Demand all of `scopes` before the view runs. See `requires`."""
+    """Demand all of `scopes`, at least one, before the view runs. See `requires`."""
+    if not scopes:
+        raise ConfigurationError("requires_scope needs a scope; requires() demands a valid token and nothing more")
     return requires(*scopes)
 
 

@@ -15,6 +15,12 @@ _SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +|$|(?=,))")  # a comma:
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _TOKEN68_BYTES = f"{string.ascii_letters}{string.digits}._~+/-".encode()
 
+_NOT_BEARER = 'an Authorization header was sent, but it is not "Bearer <token>"'
+_NOT_ONE_TOKEN = (
+    "the Bearer scheme needs exactly one token68 credential (RFC 6750 2.1): the token alone, without quotes and without"
+    " a second word"
+)
+
 
 def bearer_token(headers: Sequence[tuple[str, str]]) -> str:
     """Return the Bearer token of the Authorization fields among `headers`.
@@ -45,7 +51,7 @@ def bearer_credential(headers: Sequence[tuple[str, str]]) -> str:
     else:
         scheme = _SCHEME.match(joined)
         if scheme is None or scheme[1].lower() != "bearer":  # RFC 9110 11.1: scheme names are case-insensitive
-            raise MissingToken(detail="no Authorization header with the Bearer scheme")
+            raise MissingToken(detail=_NOT_BEARER if joined else "no Authorization header with the Bearer scheme")
         credential = joined[scheme.end() :]
     if len(credential) > MAX_TOKEN_BYTES:
         raise InvalidToken(Reason.TOO_LARGE, detail=f"the credential is longer than {MAX_TOKEN_BYTES} bytes")
@@ -61,5 +67,5 @@ def not_one_token(credential: str) -> InvalidRequest | None:
     # Nearly all credentials hold nothing but these characters: to delete them costs a fifth of the expression's 3 us.
     rest = credential.encode("latin-1", "replace").translate(None, _TOKEN68_BYTES)
     if (rest or not credential) and _TOKEN68.fullmatch(credential) is None:
-        return InvalidRequest(detail="the Bearer scheme needs exactly one token68 credential (RFC 6750 2.1)")
+        return InvalidRequest(detail=_NOT_ONE_TOKEN)
     return None

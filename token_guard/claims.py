@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from .errors import InvalidToken, Reason, shown
-from .hints import audience_hint
+from .hints import NO_TENANT, audience_hint
 from .issuer import ANY_TENANT, DEFAULT_ROLE_CLAIMS, ClaimPath, Profile, Tenants, fill_template
 from .jws import ACCESS_TOKEN_TYPE, UnverifiedToken
 from .scopes import DEFAULT_SCOPE_PATTERN, ScopeSet, compile_scope_pattern
@@ -123,7 +123,9 @@ def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> N
 
 def tenant_is_ours(claims: Mapping[str, Any], issuer: str, tenants: Tenants) -> None:
     """The claim `tid` names one of our tenants, and the one that `iss` is written for (Entra ID)."""
-    tenant = claims.get("tid")
+    if "tid" not in claims:
+        raise InvalidToken(Reason.WRONG_ISSUER, detail=NO_TENANT)
+    tenant = claims["tid"]
     is_ours = isinstance(tenant, str) and (tenants == ANY_TENANT or tenant in tenants)
     if not is_ours or fill_template(issuer, str(tenant)) != claims["iss"]:
         detail = f"the tenant (tid) is {shown(tenant)}, of the issuer {shown(claims['iss'])}"

@@ -187,7 +187,7 @@ class InsufficientScope(RequestRejected):
     error: ClassVar[str | None] = "insufficient_scope"
 
 
-def shown(value: object) -> str:
-    """Return text from a stranger as a log line may hold it: escaped, ASCII and short."""
+def shown(value: object, most: int = 100) -> str:
+    """Return text from a stranger as a log line may hold it: escaped, ASCII and of `most` characters."""
     text = ascii(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
+    return text if len(text) <= most else f"{text[:most]}..."

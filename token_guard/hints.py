@@ -9,8 +9,15 @@ from typing import Any
 
 from .errors import shown
 
+NO_TENANT = "the token names no tenant (claim tid), which tokens of this issuer must"
+
 _ENTRA_VERSIONS = ("1.0", "2.0")
 _CLIENT_NAMES = ("client_id", "azp", "cid", "appid")
+
+
+def scheme_hint(token: bytes) -> str:
+    """Return what to pass instead of a whole Authorization header; nothing where it is none."""
+    return 'the text begins with "Bearer ": pass only what follows it' if token[:7].lower() == b"bearer " else ""
 
 
 def issuer_hint(claims: Mapping[str, Any], trusted: Collection[str]) -> str:
@@ -22,6 +29,8 @@ def issuer_hint(claims: Mapping[str, Any], trusted: Collection[str]) -> str:
         return "only http and https differ: tell the issuer the public address that it is behind"
     if any(issuer in _at_commas(url) for url in trusted):
         return "the setting issuer is one text with commas: give a list, or separate by spaces"
+    if "tid" not in claims and any(_is_of_template(issuer, url) for url in trusted):
+        return NO_TENANT
     tenant = claims.get("tid")
     if isinstance(tenant, str) and issuer in {url.replace("{tenantid}", tenant) for url in trusted}:
         return f"the tenant {shown(tenant)} is not among the issuer's tenants: add it there, if it is yours"
@@ -29,6 +38,18 @@ def issuer_hint(claims: Mapping[str, Any], trusted: Collection[str]) -> str:
     if version in _ENTRA_VERSIONS:
         return f"it is a version {version} token of Entra ID: say Issuer.entra(version={version[0]}), if that differs"
     return "where it is another domain or realm of yours, list it in the setting issuer"
+
+
+def key_set_hint(given: object) -> str:
+    """Return how to give a key set instead of what was given as `jwks`, which may hold secrets."""
+    if isinstance(given, str):
+        return "; a text was given: an address is given as jwks_uri=, and JSON is read first, by json.loads"
+    if callable(given):
+        return "; a function was given: call it, jwks=issuer.jwks()"
+    if isinstance(given, (list, tuple)):
+        return '; a list was given: wrap it, jwks={"keys": [...]}'
+    is_key = isinstance(given, Mapping) and "kty" in given  # RFC 7517 4.1
+    return '; one key was given: wrap it, jwks={"keys": [...]}' if is_key else ""
 
 
 def audience_hint(claims: Mapping[str, Any], audience: Iterable[str], accepted: Collection[str]) -> str:
@@ -67,6 +88,11 @@ def scope_hint(claims: Mapping[str, Any], granted: Collection[str], lacking: Col
     if granted:
         return ""
     return f"; the token has no scopes at all, and the setting scope_claims names none of {shown(list(claims))}"
+
+
+def _is_of_template(issuer: str, url: str) -> bool:
+    before, tenant, after = url.partition("{tenantid}")
+    return bool(tenant) and issuer.startswith(before) and issuer.endswith(after)
 
 
 def _are_of_secret(algorithms: Collection[str]) -> bool:

@@ -105,7 +105,7 @@ class Issuer:
                 check_https(name, getattr(self, name))
         self._set("profile", check_profile(self.profile) if self.profile is not None else None)
         if self.scope_claims is not None:
-            self._set("scope_claims", tuple(string_set("scope_claims", self.scope_claims)))
+            self._set("scope_claims", _claim_names("scope_claims", self.scope_claims))
         if self.role_claims is not None:
             self._set("role_claims", claim_paths("role_claims", self.role_claims))
         for name in ("audience", "organizations", "client_ids"):
@@ -321,6 +321,14 @@ def claim_paths(name: str, values: object) -> tuple[ClaimPath, ...]:
         if not path or not all(isinstance(part, str) and part for part in path):
             raise ConfigurationError(f"{name} must hold names, and tuples of names for paths, not {path!r}")
     return paths
+
+
+def _claim_names(name: str, values: object) -> tuple[str, ...]:
+    names = tuple(string_set(name, values))
+    for claim in names:
+        if "," in claim:
+            raise ConfigurationError(f"{name}: {claim!r} is not one claim; separate them by spaces, or give a list")
+    return names
 
 
 def _copied(value: Any) -> Any:

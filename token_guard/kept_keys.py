@@ -16,6 +16,8 @@ from .issuer import Issuer
 from .key_cache import KeyPolicy
 from .key_store import KeyStore, StoredKeys, read_stored, stored_content
 
+MOST_CHARACTERS_TOLD = 400  # our own bound on a store's words: a long path, and what to do about it
+
 
 class KeptKeys:
     """What a key store keeps of one issuer.
@@ -94,4 +96,4 @@ def _is_under_way(task: asyncio.Task[Any] | None) -> TypeGuard[asyncio.Task[Any]
 
 def _told(error: Exception) -> str:
     """Return what a log may say of an error that is not ours: its kind, and its text, escaped and short."""
-    return f"{type(error).__name__}: {shown(str(error))}"
+    return f"{type(error).__name__}: {shown(str(error), MOST_CHARACTERS_TOLD)}"

@@ -221,4 +221,5 @@ class KeyCache:
 
 def _unknown_key(alg: str, kid: str | None, key_ids: tuple[str, ...]) -> str:
     detail = f"no key for alg {alg} and kid {shown(kid)}; the issuer has {shown([one[:100] for one in key_ids])}"
-    return f"{detail}: was it withdrawn, or is the token, or the setting jwks_uri, another issuer's?"
+    detail += ": was it withdrawn, or is the token another issuer's?"
+    return f"{detail} Where jwks_uri is set, that may be another issuer's, too"

@@ -128,4 +128,6 @@ def verify_signature(token: UnverifiedToken, algorithm: Algorithm, keys: Iterabl
         for key in itertools.islice(keys, MAX_CANDIDATES):
             if algorithm.verify(key.public_key, token.signature, token.signing_input):
                 return
-    raise InvalidToken(Reason.BAD_SIGNATURE, detail=f"no key of the issuer verifies this {algorithm.name} signature")
+    detail = f"no key of the issuer verifies this {algorithm.name} signature: the token was changed or cut off on the"
+    detail += " way, or signed by another issuer that uses this key ID"
+    raise InvalidToken(Reason.BAD_SIGNATURE, detail=detail)

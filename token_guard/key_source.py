@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from .algorithms import Algorithm
 from .errors import ConfigurationError, InvalidToken, Reason, shown
 from .events import Event, tell
+from .hints import key_set_hint
 from .issuer import Issuer
 from .key_set import Key, SharedSecret, generations, read_key_set
 
@@ -84,7 +85,7 @@ class GivenKeys:
         try:
             self._keys, odd = read_key_set(issuer.jwks if self._secret is None else {"keys": []})
         except ValueError as error:
-            raise ConfigurationError(f"jwks of issuer {issuer.url!r}: {error}") from None
+            raise ConfigurationError(f"jwks of issuer {issuer.url!r}: {error}{key_set_hint(issuer.jwks)}") from None
         if self._secret is None and not self._keys.is_usable:
             odd.append("it holds no key that verifies signatures; give public ones, or leave jwks out to fetch them")
         for sentence in odd:

@@ -65,18 +65,19 @@ class FileKeyStore:
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise PermissionError(f"{self._path(issuer)} must be a file")
-            for path, status in ((self._path(issuer), os.fstat(descriptor)), (self._folder, self._folder.stat())):
-                if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-                    raise PermissionError(f"{path} must belong to this process's user, and nobody else may write it")
+            _check_owner(self._path(issuer), os.fstat(descriptor), "600")
+            _check_owner(self._folder, self._folder.stat(), "700")
             return file.read(MAX_BYTES + 1)
 
     def save(self, issuer: str, content: bytes) -> None:
         """Keep `content` for this issuer instead of what was kept before.
 
         Raises:
+            PermissionError: somebody else may write the folder, so that `load` would not believe it.
             OSError: it cannot be written; what was kept before is still there.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(self._folder, self._folder.stat(), "700")
         descriptor, name = tempfile.mkstemp(dir=self._folder)  # mode 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -94,6 +95,14 @@ class FileKeyStore:
 
     def _path(self, issuer: str) -> Path:
         return self._folder / f"{hashlib.sha256(issuer.encode()).hexdigest()}.json"
+
+
+def _check_owner(path: Path, status: os.stat_result, mode: str) -> None:
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+        raise PermissionError(
+            f"{path} must belong to this process's user, and nobody else may write it: run chown {os.geteuid()} and"
+            f" chmod {mode} on it"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,10 @@ def _requirement(member: object) -> Requirement:
         return member
     if callable(member):
         name = getattr(member, "__qualname__", member)
-        raise ConfigurationError(f'give the scopes in parentheses: @requires_scope("read:contacts") above {name}')
+        raise ConfigurationError(
+            f'{name} is no requirement: give those in parentheses, as in @requires_scope("read:contacts") or'
+            ' @requires(role("editor")) above the view'
+        )
     if isinstance(member, (list, tuple, set, frozenset)):
         raise ConfigurationError(f"give scopes one by one, not as {member!r}")
     raise ConfigurationError(f"{member!r} is no requirement: give a scope's name, or scope(...), permission(...), ...")

@@ -12,6 +12,7 @@ from .errors import ConfigurationError
 
 SETTINGS_PREFIX = "TOKEN_GUARD_"
 
+_REQUIRED = ("ISSUER", "AUDIENCE")
 _QUOTES = ("'", '"')
 
 _LARGEST = sys.float_info.max  # a whole number beyond it is no float, and infinity is none that we count with
@@ -31,9 +32,14 @@ def read_settings(values: Mapping[str, object], where: str, *, also: tuple[str, 
         from difflib import get_close_matches
 
         known = (*_SETTINGS, *also)
-        meant = "".join(f"; did you mean {where}{name}?" for name in get_close_matches(str(unknown), known, 1))
+        spelled = str(unknown).upper().removeprefix(SETTINGS_PREFIX)
+        meant = "".join(f"; did you mean {where}{name}?" for name in get_close_matches(spelled, known, 1))
         raise ConfigurationError(f"{where}{unknown} is not a setting; known are {', '.join(known)}{meant}")
-    for name in ("ISSUER", "AUDIENCE"):
+    for name, value in values.items():
+        if isinstance(value, str) and not value.strip():
+            fix = "is required and empty" if name in _REQUIRED else "is set but empty: unset it, or give it a value"
+            raise ConfigurationError(f"{where}{name} {fix}")
+    for name in _REQUIRED:
         if not values.get(name):
             raise ConfigurationError(f"{where}{name} is required and not set")
     arguments: dict[str, Any] = {}

@@ -186,6 +186,9 @@ def server_audiences(audience: object, issuers: Collection[Issuer]) -> frozenset
     """
     if audience is None and issuers and all(one.audience is not None or one.client_ids is not None for one in issuers):
         return frozenset()
+    if audience is None:
+        elsewhere = "; or give every Issuer an audience or client_ids of its own" if issuers else ""
+        raise ConfigurationError(f"audience is required: the name under which the issuer knows this API{elsewhere}")
     return frozenset(string_set("audience", audience))
 
 

@@ -15,14 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from token_guard import AccessToken, MissingToken, ResourceServer, all_of
-from token_guard.guard import Guard, Refusal, current_cell
+from token_guard import AccessToken, ConfigurationError, MissingToken, ResourceServer, all_of
+from token_guard.guard import Guard, Refusal, Requirement, current_cell
 
 from .connection import CELL, ConnectionCell, answer_refusal, error_handlers, request_view, route_path
 
 __all__ = ["AccessTokenSecurity"]
 
-_all_of = lru_cache(all_of)  # the scopes of an endpoint are the same for every request
+_SEPARATORS = frozenset(" :./_-")  # of a scope's parts
 
 
 class AccessTokenSecurity(SecurityBase):
@@ -41,7 +41,7 @@ class AccessTokenSecurity(SecurityBase):
     `scheme_name` is its name in OpenAPI; two resource servers in one application need two names.
 
     Raises:
-        ConfigurationError: `resource_server` is none.
+        ConfigurationError: `resource_server` is none. With the first request: `scopes` cannot be scopes.
     """
 
     def __init__(self, resource_server: ResourceServer, *, scheme_name: str = "AccessToken") -> None:
@@ -51,10 +51,11 @@ class AccessTokenSecurity(SecurityBase):
 
     async def __call__(self, connection: HTTPConnection, security_scopes: SecurityScopes) -> AccessToken:
         """Return the access token. FastAPI calls this for every request."""
+        needed = _all_of(*security_scopes.scopes)
         cell = await self._decided(connection.scope)
         if cell.token is None:
             cell.refuse(MissingToken(detail="the endpoint needs a token"))  # the first refusal stays, if there is one
-        elif refusal := _all_of(*security_scopes.scopes).refusal(cell.token):
+        elif refusal := needed.refusal(cell.token):
             cell.refuse(refusal)
         if cell.token is None or cell.refusal is not None:
             raise _Refused(cell)
@@ -71,6 +72,17 @@ class AccessTokenSecurity(SecurityBase):
             await pending
         _enter(cell)
         return cell
+
+
+@lru_cache  # the scopes of an endpoint are the same for every request
+def _all_of(*scopes: str) -> Requirement:
+    letters = {scope for scope in scopes if len(scope) == 1}
+    if len(letters) > 1 and letters & _SEPARATORS:  # a word alone could be a list of letters
+        raise ConfigurationError(
+            'Security: scopes must be a list, scopes=["read:calendar"]; of a text, FastAPI takes each letter for a'
+            " scope"
+        )
+    return all_of(*scopes)
 
 
 class _Refused(HTTPException):

@@ -3,6 +3,7 @@
 Its job is to read the settings and to extend the application. It must not know what happens to a request.
 """
 
+import os
 from collections.abc import Collection
 from functools import partial
 from typing import Any
@@ -62,7 +63,13 @@ class TokenGuard:
             raise ConfigurationError(f"TokenGuard guards a Flask application, not a {type(app).__name__}")
         if "token_guard" in app.extensions:
             raise ConfigurationError(f"the application {app.name!r} has a guard already: make one TokenGuard for it")
-        guard = Guard.from_settings(self._settings(app), _PREFIX)
+        settings = self._settings(app)
+        if settings.keys().isdisjoint(("ISSUER", "RESOURCE_SERVER")) and f"{_PREFIX}ISSUER" in os.environ:
+            raise ConfigurationError(
+                f"{_PREFIX}ISSUER is in the environment and not in app.config, where TokenGuard(app) looks: say"
+                " TokenGuard(app, ResourceServer.from_env())"
+            )
+        guard = Guard.from_settings(settings, _PREFIX)
         app.extensions["token_guard"] = guard
         for name, extension in extensions(app, guard).items():
             setattr(app, name, partial(extension, getattr(app, name)))

@@ -542,6 +542,42 @@ async def test_scope_that_cannot_be_one_closes_the_endpoint() -> None:
         await fetch(app, "/", READER)
 
 
+@pytest.mark.parametrize("text", ["read:calendar", "calendar.read", "calendar/read", "read_calendar", "a b"])
+@pytest.mark.parametrize(
+    ("dependencies", "headers"),
+    [([], {}), ([Security(access_token, scopes=["read:contacts"])], READER)],
+    ids=["without a token", "beside a list"],
+)
+async def test_scopes_in_one_text_are_told_with_the_first_request(
+    text: str, dependencies: list[Any], headers: dict[str, str]
+) -> None:
+    """FastAPI hands on the letters of a text, each once. The error says how the list is written."""
+    app = FastAPI(dependencies=dependencies)
+
+    @app.get("/")
+    async def endpoint(token: Annotated[AccessToken, Security(access_token, scopes=text)]) -> None:
+        raise AssertionError("not reached")
+
+    with pytest.raises(ConfigurationError) as told:
+        await fetch(app, "/", headers)
+    assert str(told.value) == (
+        'Security: scopes must be a list, scopes=["read:calendar"]; of a text, FastAPI takes each letter for a scope'
+    )
+
+
+@pytest.mark.parametrize("scopes", [["*"], ["r", "w"], ["r:c", "-"]])
+async def test_scopes_of_one_letter_are_scopes(scopes: list[str]) -> None:
+    """A short name is nobody's mistake."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def endpoint(token: Annotated[AccessToken, Security(access_token, scopes=scopes)]) -> None: ...
+
+    token = ISSUER.token(" ".join(scopes))
+    assert (await fetch(app, "/", {"Authorization": f"Bearer {token}"})).status_code == 200
+    assert outcome(await fetch(app, "/", READER)) == LACKING
+
+
 def test_needs_resource_server() -> None:
     """A wrong argument is told when the dependency is made."""
     with pytest.raises(ConfigurationError, match="resource_server must be a ResourceServer"):

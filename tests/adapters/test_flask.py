@@ -147,6 +147,35 @@ def test_refuses_wrong_settings(configuration: dict[str, Any], arguments: dict[s
     assert "token_guard" not in app.extensions
 
 
+@pytest.mark.parametrize(
+    "configuration", [{}, {"TOKEN_GUARD_AUDIENCE": "organize"}, {"TOKEN_GUARD_PUBLIC_PATHS": ["/open"]}], ids=str
+)
+def test_settings_of_the_environment_are_not_those_of_the_application(
+    configuration: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flask reads no environment by itself; the error says so, and how to read it."""
+    monkeypatch.setenv("TOKEN_GUARD_ISSUER", ISSUER.url)
+    monkeypatch.setenv("TOKEN_GUARD_AUDIENCE", "organize")
+    app = Flask("contacts")
+    app.config |= configuration
+    with pytest.raises(ConfigurationError) as told:
+        TokenGuard(app)
+    assert str(told.value) == (
+        "TOKEN_GUARD_ISSUER is in the environment and not in app.config, where TokenGuard(app) looks: say"
+        " TokenGuard(app, ResourceServer.from_env())"
+    )
+    TokenGuard(Flask("contacts"), ResourceServer.from_env())
+
+
+def test_the_configuration_counts_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in app.config is all that there is."""
+    monkeypatch.setenv("TOKEN_GUARD_ISSUER", "https://other.example/")
+    app = Flask("contacts")
+    app.config |= SETTINGS
+    TokenGuard(app)
+    assert app.extensions["token_guard"].resource_server.health()[0].issuer == SETTINGS["TOKEN_GUARD_ISSUER"]
+
+
 def test_refuses_second_guard() -> None:
     """Two guards around one application would contradict each other."""
     app = guarded()
