@@ -67,7 +67,7 @@ class FetchThread:
                 except (OSError, RuntimeError) as error:  # no file descriptor is left, or no thread can be started
                     errand.close()
                     raise RuntimeError(f"{type(error).__name__}: {error}") from None
-                self._finalizer = weakref.finalize(self, _stop, loop)
+                self._finalizer = weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
             # In an empty context: nothing of the request that happens to start a flight reaches it, neither its token
             # nor the name of its event loop, by which HTTP clients choose theirs.
             Context().run(asyncio.run_coroutine_threadsafe, errand, self._loop)
@@ -124,11 +124,6 @@ def _started_loop() -> FetchLoop:
         loop.close()
         raise
     return loop
-
-
-def _stop(loop: asyncio.AbstractEventLoop) -> None:
-    with suppress(RuntimeError):  # it is closed
-        loop.call_soon_threadsafe(loop.stop)
 
 
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
