@@ -490,6 +490,7 @@ def test_tells_a_public_view_by_view_class_or_handler() -> None:
     one_handler = view_of(type("View", (DjangoLike,), {"get": public(handler)}))
     assert [is_public(one_handler, method) for method in ("GET", "HEAD", "POST")] == [True, True, False]
     assert is_public(view_of(public(type("View", (DjangoLike,), {}))), "POST")
+    assert is_public(public(view_of(DjangoLike)), "GET")
     assert is_public(public(plain([])), "GET")
     assert is_public(view_of(type("View", (DjangoLike,), {"head": public(handler)})), "HEAD")
     view_set = SimpleNamespace(cls=type("ViewSet", (), {"list": public(handler)}), actions={"get": "list"})

@@ -763,6 +763,17 @@ def test_health_tells_what_is_known_without_asking(issuer: LocalIssuer, server_o
 
 
 @pytest.mark.parametrize("backend", [None, "asyncio", "trio"])
+def test_warm_up_is_content_with_what_is_held(backend: str | None, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """Keys that are held are something to begin with, whatever became of the fetch."""
+    transport = issuer.transport()
+    server = server_of(transport)
+    server.warm_up()
+    transport.failing = True
+    server.warm_up() if backend is None else anyio.run(server.warm_up_async, backend=backend)
+    assert server.validate(issuer.token()).subject == "auth0|alice"
+
+
+@pytest.mark.parametrize("backend", [None, "asyncio", "trio"])
 def test_warm_up_tries_every_issuer(backend: str | None, issuer: LocalIssuer, server_of: ServerOf) -> None:
     """Warm-up fetches what it can, then names those that failed."""
     transport = issuer.transport()
@@ -791,7 +802,10 @@ def test_refresh_refuses_a_withdrawn_key_at_once(backend: str | None, issuer: Lo
     assert refusal(ResourceServer.validate, server, token) is Reason.UNKNOWN_KEY
 
 
-def test_refresh_is_not_content_with_a_fetch_that_began_before(issuer: LocalIssuer, server_of: ServerOf) -> None:
+@pytest.mark.parametrize("backend", [None, "asyncio", "trio"])
+def test_refresh_is_not_content_with_a_fetch_that_began_before(
+    backend: str | None, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
     """A fetch under way may bring the keys of before: another one follows it."""
     transport = Gate(issuer)
     server = server_of(transport)
@@ -799,21 +813,25 @@ def test_refresh_is_not_content_with_a_fetch_that_began_before(issuer: LocalIssu
         waiting = threads.submit(server.validate, issuer.token())
         while not transport.asked:
             pass
-        refreshed = threads.submit(server.refresh)
+        refresh = server.refresh if backend is None else partial(anyio.run, server.refresh_async, backend=backend)
+        refreshed = threads.submit(refresh)
         transport.is_open.set()
         waiting.result(PATIENCE)
         refreshed.result(PATIENCE)
     assert transport.requests == VISIT * 2
 
 
-def test_refresh_tells_of_a_failure_and_keeps_the_keys(issuer: LocalIssuer, server_of: ServerOf) -> None:
+@pytest.mark.parametrize("backend", [None, "asyncio", "trio"])
+def test_refresh_tells_of_a_failure_and_keeps_the_keys(
+    backend: str | None, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
     """A refresh that fails is an error for whoever asked, and no outage for anybody else."""
     transport = issuer.transport()
     server = server_of(transport)
     server.refresh()
     transport.failing = True
     with pytest.raises(TemporarilyUnavailable, match=ISSUER):
-        server.refresh()
+        server.refresh() if backend is None else anyio.run(server.refresh_async, backend=backend)
     assert server.validate(issuer.token()).subject == "auth0|alice"
 
 

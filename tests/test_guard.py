@@ -177,6 +177,20 @@ def test_anonymous_requests_get_in_where_they_may(
     assert outcome(decided(decide, guard, ("Authorization", "Bearer"))) is Reason.MALFORMED_REQUEST
 
 
+def test_keeps_the_raw_token_of_a_request_that_waited_for_keys(decide: Decide, issuer: LocalIssuer) -> None:
+    """It can be exchanged like that of any other request; one whose keys do not come has none."""
+    transport = issuer.transport()
+    server = ResourceServer(issuer=issuer.url, audience="organize", transport=transport)
+    token = issuer.token()
+    transport.failing = True
+    assert outcome(decided(decide, Guard(server), bearer(token))) is Reason.KEYS_UNAVAILABLE
+    transport.failing = False
+    server = ResourceServer(issuer=issuer.url, audience="organize", transport=transport)
+    cell = decided(decide, Guard(server), bearer(token))
+    server.close()
+    assert (cell.access, cell.raw_token) == (Access.TOKEN, token)
+
+
 def test_a_preflight_passes(decide: Decide, organizer: ResourceServer) -> None:
     """A CORS preflight carries no credentials; names of header fields come in any case."""
     guard = Guard(organizer)

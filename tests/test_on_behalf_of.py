@@ -27,16 +27,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+import token_guard
 from tests.token_endpoint import TokenEndpoint
 from token_guard import (
-    ClientCredentials,
     ConfigurationError,
     ExchangeRefused,
     InvalidToken,
     Issuer,
     IssuerResolver,
     MissingToken,
-    OnBehalfOf,
     Reason,
     ResourceServer,
     TemporarilyUnavailable,
@@ -44,7 +43,7 @@ from token_guard import (
 )
 from token_guard.exchange import ACCESS_TOKEN_TYPE
 from token_guard.guard import Guard, RequestCell, RequestView, current_cell
-from token_guard.on_behalf_of import EXPIRY_MARGIN
+from token_guard.on_behalf_of import EXPIRY_MARGIN, ClientCredentials, OnBehalfOf
 from token_guard.testing import LocalIssuer
 
 PATIENCE = 20  # seconds, for what happens at once: only a test that fails waits so long
@@ -929,3 +928,10 @@ issuer.stop()
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.split() == ["204", "204", "0"]
+
+
+def test_both_are_names_of_the_package() -> None:
+    """They are imported when they are asked for, as they bring httpx; nothing else of their file is a public name."""
+    assert (token_guard.OnBehalfOf, token_guard.ClientCredentials) == (OnBehalfOf, ClientCredentials)
+    with pytest.raises(AttributeError, match=r"^module 'token_guard' has no attribute 'EXPIRY_MARGIN'$"):
+        token_guard.EXPIRY_MARGIN  # noqa: B018

@@ -112,7 +112,7 @@ class Guard:
         try:
             cell.admit(await begun, raw_token)
         except (RequestRejected, TemporarilyUnavailable) as error:
-            self._refuse(cell, error, raw_token)
+            self._refuse(cell, error)
 
     def answer(self, refusal: Refusal) -> Answer:
         """Return the HTTP answer of a refusal."""
@@ -125,7 +125,7 @@ class Guard:
             cell.access = Access.PUBLIC
         return cell.access is not None
 
-    def _refuse(self, cell: RequestCell, error: Refusal, raw_token: str | None) -> None:
+    def _refuse(self, cell: RequestCell, error: Refusal, raw_token: str | None = None) -> None:
         if self._allow_anonymous and isinstance(error, MissingToken):
             cell.access = Access.ANONYMOUS
         else:
