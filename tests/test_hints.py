@@ -20,6 +20,8 @@ ANOTHER = "where it is another domain or realm of yours, list it in the setting 
     [
         ({"iss": "https://a.example"}, ["https://b.example/", "https://a.example/"], SLASH),
         ({"iss": "https://a.example/"}, ["https://a.example"], SLASH),
+        ({"iss": "https://a.example/X"}, ["https://a.example/"], ANOTHER),
+        ({"iss": "https://a.example/"}, ["https://a.example/X"], ANOTHER),
         ({"iss": "http://a.example/"}, ["https://a.example/"], SCHEME),
         ({"iss": "https://a.example/"}, ["http://a.example/"], SCHEME),
         ({"iss": "http://a.example/of/https://b.example/"}, ["https://a.example/of/https://b.example/"], SCHEME),
@@ -70,6 +72,7 @@ UNKNOWN = "set audience to the name under which the issuer knows this API, or le
         *(({name: "spa"}, ["spa"], ["organize"], ID_TOKEN) for name in ("client_id", "azp", "cid", "appid")),
         ({"sub": "spa"}, ["spa"], ["organize"], UNKNOWN),
         ({}, ["b"], ["other", "a, b"], TEXT),
+        ({}, ["b"], [" b"], UNKNOWN),
         ({}, ["a/"], ["other", "a"], SPELLING),
         ({}, ["a"], ["other", "a/"], SPELLING),
         ({}, ["api://a"], ["other", "a"], SPELLING),
@@ -114,6 +117,7 @@ IN_PERMISSIONS = "; its claim 'permissions' holds such: name it in the setting s
         ({"sub": "a", "permissions": ["x", "b"]}, [], IN_PERMISSIONS),
         ({"sub": "a", "permissions": "x b"}, ["c"], IN_PERMISSIONS),
         ({"sub": "a", "permissions": "x,b"}, ["c"], ""),
+        ({"sub": "a", "permissions": "x\tb"}, ["c"], ""),
         ({"sub": "a", "permissions": {"b": 1}}, ["c"], ""),
         (
             {"sub": "a", "permissions": 7},

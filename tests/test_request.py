@@ -118,6 +118,14 @@ def test_what_the_operator_must_act_on_is_a_warning(error: Refusal, caplog: pyte
     assert caplog.records[0].levelname == "WARNING"
 
 
+def test_what_a_judgement_arose_from_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Its reason says it all; a traceback is for what the operator must mend."""
+    error = InvalidToken(Reason.WRONG_AUDIENCE)
+    error.__cause__ = KeyError("aud")
+    RequestCell(rendered).refuse(error)
+    assert caplog.records[0].exc_info is None
+
+
 def test_log_names_the_request(caplog: pytest.LogCaptureFixture) -> None:
     """Method and path, where the guard knows them, and neither can start a new line."""
     cell = RequestCell(rendered)
