@@ -414,13 +414,14 @@ def test_cognito_demand_of_another_guard_is_the_same() -> None:
     """`check_own` judges a token that somebody else validated: of our clients, without an audience."""
     token = cognito().validate(mint(COGNITO_USER))
     cognito().check_own(token)
-    for other in (
-        Issuer.cognito("eu-central-1", "eu-central-1_AbCdEf123", client_ids="someone-else"),
-        Issuer(COGNITO, audience="organize"),
+    for other, detail in (
+        (Issuer.cognito("eu-central-1", "eu-central-1_AbCdEf123", client_ids="someone-else"), "client_id is "),
+        (Issuer(COGNITO, audience="organize"), "the token is for (), accepted are 'organize'; "),
     ):
         with pytest.raises(InvalidToken) as refused:
             server(Internet({}), other).check_own(token)
         assert refused.value.reason is Reason.WRONG_AUDIENCE
+        assert refused.value.detail.startswith(detail)
 
 
 def test_only_a_cognito_issuer_does_without_an_audience() -> None:
