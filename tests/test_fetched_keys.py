@@ -1054,6 +1054,8 @@ def test_one_thread_saves_at_a_time(issuer: LocalIssuer, time: Time) -> None:
         async with anyio.create_task_group() as tasks:
             for number in numbers:
                 tasks.start_soon(kept.save, JWKS_URL, documents[number])
+                while not store.at_once:
+                    await anyio.sleep(0.001)
 
     async def save_all() -> None:
         await save(0, 1)
