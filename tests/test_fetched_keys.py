@@ -782,6 +782,7 @@ def test_warm_up_tries_every_issuer(backend: str | None, issuer: LocalIssuer, se
         server.warm_up() if backend is None else anyio.run(server.warm_up_async, backend=backend)
     assert "https://down.example/" in str(failed.value)
     assert "https://gone.example/" in str(failed.value)
+    assert "; https://gone.example/: " in str(failed.value)
     assert f"{ISSUER}:" not in str(failed.value)
     assert [health.state for health in server.health()] == ["unavailable", "fresh", "unavailable"]
 
@@ -969,6 +970,12 @@ def test_metadata_of_the_store_finds_keys_while_discovery_is_down(
         server.refresh()
 
 
+def test_without_a_store_nothing_is_restored(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """Most resource servers have none: an outage at their start is no error of ours besides."""
+    keys: Any = server_of(issuer.transport())._trust.issuers[0].keys
+    assert anyio.run(keys._restored) is None
+
+
 def test_a_store_of_another_jwks_uri_is_ignored(
     issuer: LocalIssuer, server_of: ServerOf, store: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1054,7 +1061,7 @@ def test_one_thread_saves_at_a_time(issuer: LocalIssuer, time: Time) -> None:
         async with anyio.create_task_group() as tasks:
             for number in numbers:
                 tasks.start_soon(kept.save, JWKS_URL, documents[number])
-                while not store.at_once:
+                while not store.at_once:  # noqa: ASYNC110  # the store is on a thread of its own
                     await anyio.sleep(0.001)
 
     async def save_all() -> None:

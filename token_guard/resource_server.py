@@ -153,15 +153,16 @@ class ResourceServer:
                 return known
             judged = token, trusted, algorithm, _ = self._judge(raw_token)
             keys = trusted.keys.ready(algorithm, token.header.kid)
-            return self._accept(digest, judged, keys) if keys else self._finish(digest, judged)
+            return self._accept(digest, judged, keys) if keys else self._finish(judged)
         except TokenGuardError as error:
             del raw_token
             raise _without_frames(error) from error.__cause__
 
-    async def _finish(self, digest: bytes | None, judged: _Judged) -> AccessToken:
+    async def _finish(self, judged: _Judged) -> AccessToken:
         token, trusted, algorithm, _ = judged
         try:
-            return self._accept(digest, judged, await trusted.keys.find_async(algorithm, token.header.kid))
+            keys = await trusted.keys.find_async(algorithm, token.header.kid)
+            return self._accept(None, judged, keys)  # not remembered: its generation of keys is the one before these
         except TokenGuardError as error:
             raise _without_frames(error) from error.__cause__
 
