@@ -160,9 +160,8 @@ class ResourceServer:
 
     async def _finish(self, judged: _Judged) -> AccessToken:
         token, trusted, algorithm, _ = judged
-        try:
-            keys = await trusted.keys.find_async(algorithm, token.header.kid)
-            return self._accept(None, judged, keys)  # not remembered: its generation of keys is the one before these
+        try:  # not remembered: its generation of keys is the one before those that are found
+            return self._accept(None, judged, await trusted.keys.find_async(algorithm, token.header.kid))
         except TokenGuardError as error:
             raise _without_frames(error) from error.__cause__
 
