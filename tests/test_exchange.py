@@ -298,6 +298,8 @@ NO_TOKENS = {
     "a lifetime that is null": {"expires_in": None},
     "a lifetime in words": {"expires_in": "an hour"},
     "an eternal lifetime": {"expires_in": 1e308},
+    "a lifetime of thirty years": {"expires_in": 1e9},
+    "a lifetime of thirty years in text": {"expires_in": "0000003600"},
     "an infinite lifetime": {"expires_in": float("inf")},
     "no number": {"expires_in": float("nan")},
 }
@@ -345,7 +347,10 @@ def test_an_answer_without_what_it_must_hold_is_not_used(missing: str) -> None:
         assert read_answer(200, answer, entra, NOW).raw_token == "next.access.token"
 
 
-@pytest.mark.parametrize(("expires_in", "seconds"), [(..., DEFAULT_EXPIRES_IN), ("3600", 3600), (0.5, 0.5)])
+@pytest.mark.parametrize(
+    ("expires_in", "seconds"),
+    [(..., DEFAULT_EXPIRES_IN), ("3600", 3600), (0.5, 0.5), (1e9 - 1, 1e9 - 1), ("999999999", 999_999_999)],
+)
 def test_a_lifetime_that_is_absent_or_in_text_is_finite(expires_in: object, seconds: float) -> None:
     """CLI-04: absent is our default, digits in quotes are tolerated."""
     answer = {name: value for name, value in {**GOOD, "expires_in": expires_in}.items() if value is not ...}

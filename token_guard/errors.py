@@ -90,7 +90,7 @@ class _Reasoned(TokenGuardError):
     @property
     def detail(self) -> str:
         """What was found, for the operator's log. Where a function was given, it makes it now."""
-        if not isinstance(self._detail, str):
+        if callable(self._detail):
             self._detail = self._detail()
         return self._detail
 
