@@ -275,6 +275,8 @@ def test_less_than_was_asked_for_is_seen() -> None:
     """CLI-03: what a narrower grant lacks is told, in the order asked."""
     answer = {**GOOD, "scope": "read:calendar other"}
     assert read_answer(200, answer, FOR_ITSELF, NOW).lacks == ("read:contacts",)
+    without_scopes = client_credentials_form(Target(audience="organize"))
+    assert read_answer(200, answer, without_scopes, NOW).lacks == ()
 
 
 NO_TOKENS = {
