@@ -184,7 +184,7 @@ def test_requires_scope_needs_one() -> None:
     """SCOPE-03: one that was forgotten would let every token in."""
     with pytest.raises(ConfigurationError) as refused:
         requires_scope()
-    assert str(refused.value) == ("requires_scope needs a scope; requires() demands a valid token and nothing more")
+    assert str(refused.value) == "requires_scope needs a scope; requires() demands a valid token and nothing more"
 
 
 def test_requirements_of_every_kind_are_demanded() -> None:

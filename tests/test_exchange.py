@@ -301,7 +301,7 @@ NO_TOKENS = {
     "a lifetime in words": {"expires_in": "an hour"},
     "an eternal lifetime": {"expires_in": 1e308},
     "a lifetime of thirty years": {"expires_in": 1e9},
-    "a lifetime of thirty years in text": {"expires_in": "0000003600"},
+    "a lifetime of ten digits in text": {"expires_in": "0000003600"},
     "an infinite lifetime": {"expires_in": float("inf")},
     "no number": {"expires_in": float("nan")},
 }

@@ -18,7 +18,7 @@ from token_guard import (
     ResourceServer,
     TemporarilyUnavailable,
 )
-from token_guard.request import Access, Refusal, RequestCell, current_cell
+from token_guard.request import Access, Refusal, RequestCell, current_cell, wsgi_headers
 from token_guard.testing import LocalIssuer
 
 ISSUER = LocalIssuer(algorithm="ES256")
@@ -50,6 +50,19 @@ def test_query_and_cookies_are_no_token_sources() -> None:
     headers = [*elsewhere, ("Authorization", f"Bearer {token}")]
     request = RequestView("GET", lambda: "https://api.example/?access_token=junk", headers)
     assert ORGANIZER.authenticate(request).subject == "auth0|alice"
+
+
+def test_reads_of_a_wsgi_environ_what_a_guard_needs() -> None:
+    """The token of every request, and of an OPTIONS what makes it a preflight; no other field."""
+    names = {"HTTP_ORIGIN": "Origin", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "Access-Control-Request-Method"}
+    environ = {"HTTP_AUTHORIZATION": "Bearer x", "HTTP_HOST": "api.example", "HTTP_ORIGIN": "https://app.example"}
+    environ["HTTP_ACCESS_CONTROL_REQUEST_METHOD"] = "PUT"
+    assert wsgi_headers(environ, "GET") == [("Authorization", "Bearer x")]
+    preflight = [(names[key], environ[key]) for key in names]
+    assert wsgi_headers(environ, "OPTIONS") == [("Authorization", "Bearer x"), *preflight]
+    assert wsgi_headers({key: environ[key] for key in names}, "OPTIONS") == preflight
+    assert wsgi_headers({"HTTP_ORIGIN": "https://app.example"}, "OPTIONS") == preflight[:1]
+    assert wsgi_headers({}, "GET") == []
 
 
 def test_cell_begins_undecided() -> None:

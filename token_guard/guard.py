@@ -13,7 +13,7 @@ from .bearer import bearer_credential, not_one_token
 from .challenge import Answer
 from .errors import ConfigurationError, MissingToken, RequestRejected, TemporarilyUnavailable
 from .events import Event
-from .request import Access, Refusal, RequestCell, RequestView, current_cell
+from .request import Access, Refusal, RequestCell, RequestView, current_cell, wsgi_headers
 from .requirements import Requirement
 from .resource_server import ResourceServer
 from .settings import read_settings
@@ -28,6 +28,7 @@ __all__ = [
     "Requirement",
     "current_cell",
     "is_public",
+    "wsgi_headers",
 ]
 
 _OWN_SETTINGS = ("PUBLIC_PATHS", "ALLOW_ANONYMOUS")

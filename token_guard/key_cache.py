@@ -13,7 +13,7 @@ from .algorithms import Algorithm
 from .errors import ConfigurationError, InvalidToken, Reason, TemporarilyUnavailable, shown
 from .issuer import string_set
 from .jwk import VerificationKey
-from .key_set import KeySet, generations
+from .key_set import KeySet, generations, told_key_ids
 from .key_store import KeyStore
 from .settings import seconds
 
@@ -220,6 +220,6 @@ class KeyCache:
 
 
 def _unknown_key(alg: str, kid: str | None, key_ids: tuple[str, ...]) -> str:
-    detail = f"no key for alg {alg} and kid {shown(kid)}; the issuer has {shown([one[:100] for one in key_ids])}"
+    detail = f"no key for alg {alg} and kid {shown(kid)}; the issuer has {told_key_ids(key_ids)}"
     detail += ": was it withdrawn, or is the token another issuer's?"
     return f"{detail} Where jwks_uri is set, that may be another issuer's, too"

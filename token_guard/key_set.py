@@ -71,6 +71,11 @@ class KeySet:
         return self._chosen.setdefault((algorithm.name, kid), fitting)
 
 
+def told_key_ids(key_ids: Iterable[str]) -> str:
+    """Return the key IDs as a log line may hold them. Each is cut before all are: an issuer's may be very long."""
+    return shown([kid[:100] for kid in key_ids])
+
+
 class SharedSecret:
     """The one secret of an issuer that signs with HMAC. A token's key ID means nothing here."""
 

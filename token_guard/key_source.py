@@ -13,7 +13,7 @@ from .errors import ConfigurationError, InvalidToken, Reason, shown
 from .events import Event, tell
 from .hints import key_set_hint
 from .issuer import Issuer
-from .key_set import Key, SharedSecret, generations, read_key_set
+from .key_set import Key, SharedSecret, generations, read_key_set, told_key_ids
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,8 @@ class GivenKeys:
         return (self._secret,) if self._secret is not None else self._keys.candidates(algorithm, kid)
 
     def find(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
-        detail = (
-            f"no given key for alg {algorithm.name} and kid {shown(kid)};"
-            f" jwks has {shown([one[:100] for one in self._keys.key_ids])}"
-        )
+        key_ids = told_key_ids(self._keys.key_ids)
+        detail = f"no given key for alg {algorithm.name} and kid {shown(kid)}; jwks has {key_ids}"
         detail += ": put the issuer's new keys there, or leave it out to fetch them"
         raise InvalidToken(Reason.UNKNOWN_KEY, detail=detail)
 

@@ -5,7 +5,7 @@ request into `current_cell` and takes it out again on every path, so that a reus
 caller's token.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,6 +32,24 @@ class RequestView:
     url: Callable[[], str]
     headers: Sequence[tuple[str, str]] = field(repr=False)  # they hold the token
     client_certificate: bytes | None = None
+
+
+# What a guard reads of a preflight request.
+_PREFLIGHT = (
+    ("Origin", "HTTP_ORIGIN"),
+    ("Access-Control-Request-Method", "HTTP_ACCESS_CONTROL_REQUEST_METHOD"),
+)
+
+
+def wsgi_headers(environ: Mapping[str, Any], method: str) -> list[tuple[str, str]]:
+    """Return the header fields that a guard reads, of a WSGI environ (PEP 3333) or of Django's META.
+
+    Repeated fields are joined with a comma there (RFC 3875 4.1.18).
+    """
+    headers = [("Authorization", environ["HTTP_AUTHORIZATION"])] if "HTTP_AUTHORIZATION" in environ else []
+    if method == "OPTIONS":  # half a microsecond less than to look for these in every request
+        headers += [(name, environ[key]) for name, key in _PREFLIGHT if key in environ]
+    return headers
 
 
 class Access(StrEnum):

@@ -14,12 +14,15 @@ from typing import Any
 
 from flask import Flask, Request, Response, current_app, g, has_app_context, request
 
-from token_guard.guard import Event, Guard, Refusal, RequestCell, RequestView, current_cell, is_public
-
-# What a guard reads of a preflight request.
-_PREFLIGHT = (
-    ("Origin", "HTTP_ORIGIN"),
-    ("Access-Control-Request-Method", "HTTP_ACCESS_CONTROL_REQUEST_METHOD"),
+from token_guard.guard import (
+    Event,
+    Guard,
+    Refusal,
+    RequestCell,
+    RequestView,
+    current_cell,
+    is_public,
+    wsgi_headers,
 )
 
 _SERVED = "token_guard.served"  # the key by which an environ tells that it came through `wsgi_app`
@@ -47,8 +50,6 @@ def extensions(app: Flask, guard: Guard) -> Mapping[str, Callable[..., Any]]:
 
 class _Cell(RequestCell):
     """The cell of one request, and the cell that it hides: that of a request whose handler made this one."""
-
-    __slots__ = ("outer", "request")
 
     request: Request
     outer: RequestCell | None
@@ -165,11 +166,7 @@ def _return_to(outer: RequestCell | None) -> None:
 
 
 def _request_view(request: Request) -> RequestView:
-    environ = request.environ  # in which repeated fields are joined with a comma (RFC 3875 4.1.18)
-    headers = [("Authorization", environ["HTTP_AUTHORIZATION"])] if "HTTP_AUTHORIZATION" in environ else []
-    if request.method == "OPTIONS":  # half a microsecond less than to look for these in every request
-        headers += [(name, environ[key]) for name, key in _PREFLIGHT if key in environ]
-    return RequestView(request.method, lambda: request.url, headers)
+    return RequestView(request.method, lambda: request.url, wsgi_headers(request.environ, request.method))
 
 
 def _render(guard: Guard, refusal: Refusal) -> Response:
