@@ -291,6 +291,21 @@ def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_holds(issuer: Local
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_begins_anew_empty_and_as_large_as_before() -> None:
+    """What a forked child does at once: nothing remembered, nothing counted, and no lock of the parent's."""
+    cache = TokenCache(2)
+    remembered = Remembered(NO_ISSUER, b"{}", NOW, NOW, 0, ScopeSet())
+    cache.put(b"before", remembered)
+    assert (cache.get(b"before"), cache.get(b"other")) == (remembered, None)
+    with cache._lock:
+        cache.begin_anew()
+        assert cache.statistics() == TokenCacheStatistics(size=0, max_size=2, hits=0, misses=0)
+    for digest in (b"1", b"2", b"3"):
+        cache.put(digest, remembered)
+    assert [cache.get(digest) for digest in (b"1", b"2", b"3")] == [None, remembered, remembered]
+    assert cache.statistics() == TokenCacheStatistics(size=2, max_size=2, hits=2, misses=1)
+
+
 def test_tells_how_often_it_was_asked(issuer: LocalIssuer, clock: Clock) -> None:
     """Statistics for dashboards: how full, how often in vain; a refused token is never in it."""
     server = server_for(issuer, clock, token_cache_size=2)

@@ -6,6 +6,7 @@ Knows nothing about tokens beyond algorithm and key ID, nor about fetching.
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from .algorithms import Algorithm
@@ -95,9 +96,7 @@ class GivenKeys:
         return (self._secret,) if self._secret is not None else self._keys.candidates(algorithm, kid)
 
     def find(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
-        key_ids = told_key_ids(self._keys.key_ids)
-        detail = f"no given key for alg {algorithm.name} and kid {shown(kid)}; jwks has {key_ids}"
-        detail += ": put the issuer's new keys there, or leave it out to fetch them"
+        detail = partial(_unknown_key, algorithm.name, kid, self._keys.key_ids)
         raise InvalidToken(Reason.UNKNOWN_KEY, detail=detail)
 
     async def find_async(self, algorithm: Algorithm, kid: str | None) -> Sequence[Key]:
@@ -126,3 +125,8 @@ class GivenKeys:
             next_attempt=0,
             key_ids=self._keys.key_ids,
         )
+
+
+def _unknown_key(alg: str, kid: str | None, key_ids: tuple[str, ...]) -> str:
+    detail = f"no given key for alg {alg} and kid {shown(kid)}; jwks has {told_key_ids(key_ids)}"
+    return f"{detail}: put the issuer's new keys there, or leave it out to fetch them"
