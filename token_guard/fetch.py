@@ -34,6 +34,7 @@ TIMEOUT = 5.0  # seconds, from the first byte sent to the last received
 MAX_BYTES = 1024 * 1024
 MAX_ETAG_CHARACTERS = 256  # our own bound on what is sent back
 MAX_CONNECTIONS = 100
+_LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # in httpx's patterns
 _BYTES_REMEMBERED = 4 * MAX_BYTES  # of documents that may be asked for again, for each fetcher
 
 Result = TypeVar("Result")
@@ -141,6 +142,7 @@ class Fetcher:
             transport=transport,
             verify=httpx.create_ssl_context(),  # with the certificate authorities of the environment, in any case
             trust_env=not public_only,
+            mounts=dict.fromkeys(_LOOPBACK),  # no proxy there: it would look for our own machine at its own
             follow_redirects=False,
             timeout=TIMEOUT,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: one issuer's are not another's to get
@@ -239,10 +241,10 @@ class Fetcher:
                 return response.status_code, response.headers, b""
             if method == "GET" and response.status_code != 200:  # whatever its body is: it is not read
                 raise _absent(f"{url} answered {response.status_code}{_redirect(response.headers)}")
-            if response.headers.get("Content-Encoding", "identity") != "identity":
+            if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
                 raise _unavailable(f"{url} answered with a compressed body, which was not asked for")
             body = bytearray()
-            async for chunk in response.aiter_raw():
+            async for chunk in response.aiter_bytes():  # not raw: a transport may bring a body that is read already
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise _unavailable(f"{url} answered with more than {MAX_BYTES} bytes")

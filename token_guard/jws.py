@@ -110,9 +110,10 @@ def read_json(content: bytes) -> Any:
 
 
 def read_document(content: bytes) -> Any:
-    """Return JSON as strict as `read_json`, but for this: an object with a repeated member name is read as None.
+    """Return JSON as strict as `read_json`, but what is odd in one object leaves the others as they are.
 
-    So one odd key in a key set is skipped alone, and an odd document is no object.
+    A number that is too large is read as None, and so is an object with a repeated member name, or with a name or a
+    text that holds a lone surrogate. So one odd key in a key set is skipped alone, and an odd document is no object.
 
     Raises:
         ValueError: as `read_json`.
@@ -215,8 +216,30 @@ def _no_constant(name: str) -> NoReturn:
 
 def _object_or_none(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
     members = dict(pairs)
+    texts = [*members, *(value for value in members.values() if isinstance(value, str))]
+    try:
+        " ".join(texts).encode()
+    except UnicodeEncodeError:
+        return None
     return members if len(members) == len(pairs) else None
 
 
+def _float_or_none(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _int_or_none(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:  # more digits than Python converts (sys.get_int_max_str_digits)
+        return None
+
+
 _strict = json.JSONDecoder(object_pairs_hook=_unique_members, parse_float=_finite, parse_constant=_no_constant)
-_forgiving = json.JSONDecoder(object_pairs_hook=_object_or_none, parse_float=_finite, parse_constant=_no_constant)
+_forgiving = json.JSONDecoder(
+    object_pairs_hook=_object_or_none,
+    parse_float=_float_or_none,
+    parse_int=_int_or_none,
+    parse_constant=_no_constant,
+)

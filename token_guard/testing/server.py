@@ -155,7 +155,7 @@ class InMemoryTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(f"nobody answers at {request.url.host}", request=request)
         await request.aread()
         response = answer(issuer, request)
-        # A stream, as from a socket: a response made from content counts as consumed and refuses aiter_raw().
+        # A stream, as from a socket: a response made from content refuses aiter_raw(), which the caller may count with.
         return httpx.Response(response.status_code, headers=response.headers, stream=httpx.ByteStream(response.content))
 
 
