@@ -146,3 +146,12 @@ def test_a_refusal_goes_to_another_process_whole() -> None:
     with pytest.raises(InvalidToken, match="wrong_audience: the token is for 'organize'") as refused:
         other.check_own(server.validate(issuer.token()))
     assert str(copy.deepcopy(refused.value)) == str(refused.value)
+
+
+def test_an_exchange_s_refusal_goes_to_another_process_whole() -> None:
+    """With the claims challenge that the client needs."""
+    error = ExchangeRefused("invalid_grant", "it's over", claims='{"access_token":{}}')
+    copied = pickle.loads(pickle.dumps(error))
+    assert str(copied) == str(error) == """'invalid_grant': "it's over\""""
+    assert (copied.error, copied.description, copied.claims) == (error.error, error.description, error.claims)
+    assert str(ExchangeRefused("invalid_grant")) == "'invalid_grant'"

@@ -172,6 +172,9 @@ def test_tells_how_long_a_document_may_be_kept(
         (answer(b'{"keys": ['), ABSENT),
         (answer(b'{"keys": [NaN]}'), ABSENT),
         (answer(b"\xef\xbb\xbf{}"), ABSENT),
+        (answer(b"null"), ABSENT),
+        (answer(b"9" * 10_000), ABSENT),
+        (answer(b'{"keys": [], "keys": []}'), ABSENT),
         (answer("{}".encode("utf-16")), ABSENT),
         (answer(b'{"keys": "\xff"}'), ABSENT),
         (answer(b"[" * 100_000), ABSENT),
@@ -504,15 +507,29 @@ def test_reads_what_a_transport_of_the_user_has_ready() -> None:
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.0.0.2", "[::1]", "[0:0:0:0:0:0:0:1]"])
 def test_takes_no_proxy_to_this_machine(
     serve: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch, variable: str, host: str
 ) -> None:
-    """A proxy would ask itself."""
-    proxy, server = serve(answer(b'{"from": "proxy"}')), serve(answer(b'{"from": "here"}'))
+    """Plain http is for loopback alone, whatever its spelling: a proxy would read it, and answer in our place."""
+    proxy = serve(answer(b'{"from": "proxy"}'))
     monkeypatch.setenv(variable, proxy.url)
     with asyncio.Runner() as runner:
-        assert Client(runner, Fetcher()).get(server.url.replace("localhost", host)).content == {"from": "here"}
+        Client(runner, Fetcher()).failure(f"http://{host}:9/keys")
+    assert proxy.requests == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("NO_PROXY", "[::1]"), ("ALL_PROXY", "gopher://proxy.example"), ("SSL_CERT_FILE", "nowhere/ca.pem")],
+)
+def test_names_the_variables_when_the_environment_makes_no_client(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """A wrong proxy or certificate file is told as what it is."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(FetchFailedError, match=rf"look at the environment variables .*{variable}"):
+        Fetcher()
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", ""])

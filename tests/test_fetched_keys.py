@@ -146,6 +146,18 @@ def test_fetches_when_the_first_token_comes(validate: Validate, issuer: LocalIss
     assert transport.requests == VISIT
 
 
+def test_remembers_no_token_that_waited_for_its_key(
+    validate: Validate, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """It would be remembered under the keys before, which nobody holds any more."""
+    server, raw = server_of(issuer.transport()), issuer.token()
+    sizes = []
+    for _ in range(2):
+        validate(server, raw)
+        sizes.append(server.token_cache_statistics().size)
+    assert sizes == [0, 1]
+
+
 def test_accepts_a_rotated_key_after_one_fetch(validate: Validate, issuer: LocalIssuer, server_of: ServerOf) -> None:
     """JWK-10: a new key is found at once, without a restart, and the old one still verifies."""
     transport = issuer.transport()
@@ -557,6 +569,25 @@ def test_a_new_address_of_keys_takes_effect(issuer: LocalIssuer, server_of: Serv
     transport.answers["https://new.example/"] = issuer.jwks()
     server.validate(issuer.token())
     assert transport.requests[2:] == [METADATA_URL, "https://new.example/"]
+
+
+ODD_KEYS = [{"kid": "\ud800"}, {"x5c": ["\ud800"]}, {"\ud800": 1}, {"key_ops": ["verify", "\udfff"]}]
+
+
+@pytest.mark.parametrize("odd", [*ODD_KEYS, "\ud800"], ids=ascii)
+def test_an_odd_text_spoils_no_document(odd: object, issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """JWK-02, JWK-03: neither that of another key, nor one of the metadata that nobody reads."""
+    keys = {"keys": [{"kty": "RSA", **odd} if isinstance(odd, dict) else odd, *issuer.jwks()["keys"]]}
+    transport = Script({METADATA_URL: {**issuer.metadata(), "op_policy_uri": odd}, JWKS_URL: keys})
+    assert server_of(transport).validate(issuer.token()).subject == "auth0|alice"
+
+
+def test_metadata_with_a_repeated_name_are_looked_for_elsewhere(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """DISC-07: what cannot be read says nothing, and contradicts nothing."""
+    repeated = httpx.Response(200, content=b'{"issuer": "a", "issuer": "b"}')
+    other = f"{ISSUER}.well-known/oauth-authorization-server"
+    transport = Script({METADATA_URL: repeated, other: issuer.metadata(), JWKS_URL: issuer.jwks()})
+    assert server_of(transport).validate(issuer.token()).subject == "auth0|alice"
 
 
 @pytest.mark.parametrize("failure", [500, 404, httpx.ConnectError("refused")], ids=str)

@@ -131,7 +131,7 @@ def test_finds_a_key_odd(jwk: object) -> None:
 @pytest.mark.parametrize(
     ("jwk", "problem"),
     [
-        (None, "it is not a JSON object"),
+        (None, "it is not a JSON object with unique member names"),
         (RSA | {"d": "AAAA"}, "it holds private or symmetric key material"),
         (RSA | {"use": "enc"}, "its use is not sig"),
         (RSA | {"key_ops": ["sign"]}, "its key_ops do not hold verify"),

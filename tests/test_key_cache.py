@@ -1,6 +1,7 @@
 """When keys may be used and when a fetch is wanted: pure, told every moment, so that hours pass in microseconds."""
 
 import heapq
+import math
 import tracemalloc
 from dataclasses import dataclass, field
 from itertools import count, pairwise
@@ -204,6 +205,30 @@ def test_a_question_is_not_answered_by_a_fetch_that_began_before_it() -> None:
     seen = cache.flights
     cache.succeeded(key_set("k0"), None, 1)
     assert ask(cache, "k1", at=1, seen=seen) is Want.FETCH_FOR_UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("at", [STALE_ENDS + 1, math.inf, math.nan])
+def test_a_question_never_waits_for_more_than_two_flights(at: float) -> None:
+    """Keys of a flight that began after it are the answer, though they are past all limits when it looks."""
+    cache = filled("k0")
+    assert ask(cache, at=at) is Want.FETCH
+    fetch(cache, "k0", at=0)
+    assert ask(cache, at=at, seen=1) == ["k0"]
+
+
+def test_a_clock_that_tells_no_time_keeps_no_keys() -> None:
+    """Nothing is earlier than NaN: neither now, nor the end of keys that were fetched then."""
+    cache = filled("k0")
+    assert cache.ready(ED, "k0", math.nan) == []
+    assert cache.fresh_generation(math.nan) is None
+    assert ask(cache, at=math.nan) is Want.FETCH
+    assert cache.wants_refresh(math.nan)
+    cache = filled("k0", at=math.nan)
+    assert cache.ready(ED, "k0", 1) == []
+    assert ask(cache, at=1) is Want.FETCH
+    assert cache.wants_refresh(1)
+    fetch(cache, "k1", at=2)
+    assert (ask(cache, at=3), ask(cache, "k1", at=3)) == (Want.FETCH_FOR_UNKNOWN_KEY, ["k1"])
 
 
 def test_the_log_tells_what_an_unknown_key_may_come_from() -> None:

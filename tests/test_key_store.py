@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from token_guard import ConfigurationError, FileKeyStore
 from token_guard.jwk import thumbprint
+from token_guard.key_set import MAX_KEYS
 from token_guard.key_store import CLOCK_TOLERANCE, MAX_BYTES, StoredKeys, read_stored, stored_content
 from token_guard.testing import SigningKey
 
@@ -45,6 +46,21 @@ def test_saves_nothing_private() -> None:
     content = stored_content(ISSUER, JWKS_URI, {"keys": [private, {"kty": "oct", "k": "c2VjcmV0"}, KEYS["k1"]]}, NOW)
     assert b"c2VjcmV0" not in content
     assert read(content).keys.key_ids == ("k1",)
+
+
+def test_saves_no_more_keys_than_are_read() -> None:
+    """What comes back is what the process had, and not the keys that it did not look at."""
+    assert len(KEYS) == 2
+    document = {"keys": [{"kty": "odd"}] * (MAX_KEYS - 1) + list(KEYS.values())}
+    assert read(stored_content(ISSUER, JWKS_URI, document, NOW)).keys.key_ids == ("k0",)
+
+
+def test_saves_in_no_more_bytes_than_it_was_sent() -> None:
+    """Or what an issuer may send could be more than is read again."""
+    sent = {"keys": [KEYS["k0"] | {"unread": "é" * 450_000}]}
+    content = stored_content(ISSUER, JWKS_URI, sent, NOW)
+    assert len(content) < len(json.dumps(sent, ensure_ascii=False).encode()) + 200
+    assert read(content).keys.key_ids == ("k0",)
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,10 @@ class _Reasoned(TokenGuardError):
     @property
     def detail(self) -> str:
         """What was found, for the operator's log. Where a function was given, it makes it now."""
-        if callable(self._detail):
-            self._detail = self._detail()
-        return self._detail
+        detail = self._detail
+        if callable(detail):
+            self._detail = detail = detail()
+        return detail
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
@@ -128,10 +129,12 @@ class ExchangeRefused(TokenGuardError):
     """
 
     def __init__(self, error: str, description: str = "", *, claims: str | None = None) -> None:
-        super().__init__(f"{shown(error)}: {shown(description)}" if description else shown(error))
         self.error = error
         self.description = description
         self.claims = claims
+
+    def __str__(self) -> str:
+        return f"{shown(self.error)}: {shown(self.description)}" if self.description else shown(self.error)
 
 
 class RequestRejected(_Reasoned):

@@ -1,6 +1,6 @@
 """The only network code: one policy for every request that Token Guard makes.
 
-https (loopback excepted), no redirects, 5 seconds in total, 1 MiB, strict JSON; for issuers that the operator has not
+https (loopback excepted), no redirects, 5 seconds in total, 1 MiB, JSON; for issuers that the operator has not
 named, public addresses alone, judged when a connection is made, so that no name can change its mind. httpx is imported
 here, when something is fetched for the first time. Runs on the fetch thread's event loop and knows nothing about keys.
 """
@@ -17,11 +17,11 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import cachetools
 
-from .addresses import is_public_address, is_safe_address
+from .addresses import is_loopback, is_public_address, is_safe_address
 from .discovery import metadata_urls, read_metadata
 from .errors import shown
 from .issuer import Issuer
@@ -34,7 +34,6 @@ TIMEOUT = 5.0  # seconds, from the first byte sent to the last received
 MAX_BYTES = 1024 * 1024
 MAX_ETAG_CHARACTERS = 256  # our own bound on what is sent back
 MAX_CONNECTIONS = 100
-_LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # in httpx's patterns
 _BYTES_REMEMBERED = 4 * MAX_BYTES  # of documents that may be asked for again, for each fetcher
 
 Result = TypeVar("Result")
@@ -131,27 +130,22 @@ class Fetcher:
 
     `public_only`: it connects to no private, loopback or link-local address, and takes no proxy, which would decide for
     us. A transport of the user's own decides itself.
+
+    Raises:
+        FetchFailedError: the environment's proxies or certificates cannot be used.
     """
 
     def __init__(self, transport: "httpx.AsyncBaseTransport | None" = None, *, public_only: bool = False) -> None:
-        import httpx
-
         self._public_only = public_only
         self._known: cachetools.LRUCache[str, _Known] = cachetools.LRUCache(_BYTES_REMEMBERED, lambda known: known.size)
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            verify=httpx.create_ssl_context(),  # with the certificate authorities of the environment, in any case
-            trust_env=not public_only,
-            mounts=dict.fromkeys(_LOOPBACK),  # no proxy there: it would look for our own machine at its own
-            follow_redirects=False,
-            timeout=TIMEOUT,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: one issuer's are not another's to get
-            limits=httpx.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=0,  # a visit every ten minutes needs no open connection
-            ),
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "token-guard"},
-        )
+        try:
+            self._client = _client(transport, trust_env=not public_only)
+            # No proxy to this machine: it would look for its own, and read what plain http sends.
+            self._direct = _client(None, trust_env=False) if transport is None else self._client
+        except Exception as error:  # noqa: BLE001  # each kind of mistake there raises another kind
+            names = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE"
+            problem = f"no HTTP client can be made ({type(error).__name__}): look at the environment variables {names}"
+            raise _unavailable(problem) from None
 
     async def get(self, url: str) -> Document:
         """Return the JSON document at `url`; the one we have, where its server says that it has not changed.
@@ -172,6 +166,8 @@ class Fetcher:
             content = read_document(body)
         except ValueError:
             raise _absent(f"{url} answered with something that is not JSON") from None
+        if content is None:
+            raise _absent(f"{url} answered with no object, or one with a repeated member name")
         self._known.pop(url, None)
         if etag is not None and len(etag) <= MAX_ETAG_CHARACTERS and etag.isascii():
             self._known[url] = _Known(body, etag, max_age)
@@ -215,6 +211,7 @@ class Fetcher:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+        await self._direct.aclose()
 
     async def _ask(self, method: str, url: str, **request: Any) -> "tuple[int, httpx.Headers, bytes]":
         import httpx
@@ -233,7 +230,8 @@ class Fetcher:
             raise _unavailable(f"{url} cannot be reached: {type(error).__name__}{told}") from None
 
     async def _read(self, method: str, url: str, **request: Any) -> "tuple[int, httpx.Headers, bytes]":
-        async with self._client.stream(method, url, **request) as response:
+        client = self._direct if is_loopback(urlsplit(url).hostname or "") else self._client
+        async with client.stream(method, url, **request) as response:
             if response.status_code == 429 or response.status_code >= 500:
                 problem = f"{url} answered {response.status_code}"
                 raise _unavailable(problem, retry_after=_retry_after(response.headers))
@@ -249,6 +247,24 @@ class Fetcher:
                 if len(body) > MAX_BYTES:
                     raise _unavailable(f"{url} answered with more than {MAX_BYTES} bytes")
             return response.status_code, response.headers, bytes(body)
+
+
+def _client(transport: "httpx.AsyncBaseTransport | None", *, trust_env: bool) -> "httpx.AsyncClient":
+    import httpx
+
+    return httpx.AsyncClient(
+        transport=transport,
+        verify=httpx.create_ssl_context(),  # with the certificate authorities of the environment, in any case
+        trust_env=trust_env,
+        follow_redirects=False,
+        timeout=TIMEOUT,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: one issuer's are not another's to get
+        limits=httpx.Limits(
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=0,  # a visit every ten minutes needs no open connection
+        ),
+        headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "token-guard"},
+    )
 
 
 def _redirect(headers: "httpx.Headers") -> str:

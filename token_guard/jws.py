@@ -1,13 +1,14 @@
 """Read a compact JWS: size limits, strict base64url, strict JSON, header rules.
 
 Verifies nothing and knows no issuer: what it returns may be used to refuse a token, never to accept one. RFC 7515,
-RFC 7797 7, RFC 8725 3. JSON is read as RFC 8259 with unique member names, finite numbers and well-formed Unicode.
+RFC 7797 7, RFC 8725 3. A token's JSON is RFC 8259 with unique member names, finite numbers and well-formed Unicode.
 """
 
 import binascii
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -36,6 +37,7 @@ _ENDINGS = ((b"", b""), (b"", b""), (b"AQgw", b"=="), (b"AEIMQUYcgkosw048", b"="
 _UNUSED_BITS = "base64url with unused bits that are not zero, as where a text was cut off when it was copied"
 _WHITE_SPACE = " \t\n\r"  # RFC 8259 2
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # possessive: whatever follows, read once
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -106,22 +108,22 @@ def read_json(content: bytes) -> Any:
     Raises:
         ValueError: the bytes are not such JSON, or nested deeper than `MAX_JSON_DEPTH`.
     """
-    return _read(content, _strict)
+    return _read(content, _strict, _well_formed)
 
 
 def read_document(content: bytes) -> Any:
-    """Return JSON as strict as `read_json`, but what is odd in one object leaves the others as they are.
+    """Return JSON as strict as `read_json`, but where one value is odd, it alone is read as None.
 
-    A number that is too large is read as None, and so is an object with a repeated member name, or with a name or a
-    text that holds a lone surrogate. So one odd key in a key set is skipped alone, and an odd document is no object.
+    Odd are an object with a repeated member name, a number that is too large and a text with a lone surrogate; a member
+    with such a name is left out. So one odd key of a key set is skipped alone.
 
     Raises:
         ValueError: as `read_json`.
     """
-    return _read(content, _forgiving)
+    return _read(content, _forgiving, _without_odd_texts)
 
 
-def _read(content: bytes, decoder: json.JSONDecoder) -> Any:
+def _read(content: bytes, decoder: json.JSONDecoder, check_texts: Callable[[Any], Any]) -> Any:
     text = content.decode().strip(_WHITE_SPACE)
     # Few brackets cannot be deep, wherever they stand, which saves nearly every token the exact look. Taken out and not
     # counted: a count looks at every byte in turn, for 5,600 instructions instead of 1,000.
@@ -131,7 +133,7 @@ def _read(content: bytes, decoder: json.JSONDecoder) -> Any:
     try:
         value, end = decoder.scan_once(text, 0)  # type: ignore[attr-defined]
         if "\\" in text:  # an escape is the only way to a lone surrogate, which no UTF-8 text can hold
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+            value = check_texts(value)
     except StopIteration:
         raise ValueError("no JSON value") from None
     if end != len(text):
@@ -216,11 +218,6 @@ def _no_constant(name: str) -> NoReturn:
 
 def _object_or_none(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
     members = dict(pairs)
-    texts = [*members, *(value for value in members.values() if isinstance(value, str))]
-    try:
-        " ".join(texts).encode()
-    except UnicodeEncodeError:
-        return None
     return members if len(members) == len(pairs) else None
 
 
@@ -234,6 +231,21 @@ def _int_or_none(text: str) -> int | None:
         return int(text)
     except ValueError:  # more digits than Python converts (sys.get_int_max_str_digits)
         return None
+
+
+def _well_formed(value: Any) -> Any:
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _without_odd_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return None if _SURROGATE.search(value) else value
+    if isinstance(value, list):
+        return [_without_odd_texts(member) for member in value]
+    if isinstance(value, dict):
+        return {name: _without_odd_texts(member) for name, member in value.items() if not _SURROGATE.search(name)}
+    return value
 
 
 _strict = json.JSONDecoder(object_pairs_hook=_unique_members, parse_float=_finite, parse_constant=_no_constant)

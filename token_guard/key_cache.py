@@ -122,11 +122,12 @@ class KeyCache:
             TemporarilyUnavailable: no usable keys, and it is too early to try again.
         """
         keys = self.keys
-        if keys is None or now >= self._unusable_at:
+        just_fetched = self._last_good_flight > seen
+        # Asked for what must hold, here and below, which nothing does where the clock says NaN.
+        if keys is None or not (just_fetched or now < self._unusable_at):
             patience = PATIENCE_IN_OUTAGE if self._failures else FIRST_KEYS_PATIENCE
             return self._wait_or_unavailable(Want.FETCH, patience, now, waited)
-        just_fetched = self._last_good_flight > seen
-        expired = now >= self._expires_at and not self._failures and not just_fetched
+        expired = not (just_fetched or self._failures or now < self._expires_at)
         candidates = keys.candidates(algorithm, kid)
         if candidates:
             patience = self._left_of(EXPIRED_KEYS_PATIENCE, now)
@@ -141,7 +142,7 @@ class KeyCache:
 
     def wants_refresh(self, now: float) -> bool:
         """Whether a fetch is due that nobody needs to wait for."""
-        return now >= self._refresh_at and now >= self.retry_at and not self.in_flight
+        return not (now < self._refresh_at or now < self.retry_at or self.in_flight)
 
     def unavailable(self, now: float) -> TemporarilyUnavailable:
         """Return the 503 of an issuer whose keys cannot be had."""

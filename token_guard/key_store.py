@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from .errors import ConfigurationError, shown
 from .jwk import OddKeyError, VerificationKey, thumbprint
 from .jws import read_document
-from .key_set import KeySet, read_key_set
+from .key_set import MAX_KEYS, KeySet, read_key_set
 
 FORMAT = 1
 MAX_BYTES = 2 * 1024 * 1024  # twice what an issuer may send
@@ -116,9 +116,10 @@ class StoredKeys:
 
 def stored_content(issuer: str, jwks_uri: str, document: Mapping[str, Any], fetched_at: float) -> bytes:
     """Return what a store keeps of a good key set: its usable keys alone, so that nothing private is ever written."""
-    keys = [jwk for jwk in document["keys"] if _is_usable(jwk)]
+    keys = [jwk for jwk in document["keys"][:MAX_KEYS] if _is_usable(jwk)]
     content = {"format": FORMAT, "issuer": issuer, "jwks_uri": jwks_uri, "fetched_at": fetched_at, "keys": keys}
-    return json.dumps(content).encode()
+    # As short as it came, or it could be more than is read again.
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def read_stored(

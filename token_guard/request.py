@@ -1,6 +1,6 @@
 """A request as the core sees it, and the cell that carries the guard's decision to the handler.
 
-Knows nothing about HTTP frameworks, configuration or what is inside a token. Each adapter puts one mutable cell per
+Knows no framework, no configuration and nothing of what is inside a token. Each adapter puts one mutable cell per
 request into `current_cell` and takes it out again on every path, so that a reused worker thread never sees the last
 caller's token.
 """

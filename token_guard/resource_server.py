@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 DEFAULT_LEEWAY = 30.0  # seconds
 MAX_LEEWAY = 300.0
 DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 10 MB where it is full
-DEFAULT_SCOPE_CLAIMS = ("scope", "scp")
 
 _Judged = tuple[UnverifiedToken, Trusted, Algorithm, int | None]  # and the generation of keys before they are chosen
 
@@ -103,7 +102,7 @@ class ResourceServer:
             profile="generic",
             leeway=seconds("leeway", leeway, at_most=MAX_LEEWAY),
             max_token_age=None if max_token_age is None else seconds("max_token_age", max_token_age),
-            scope_claims=DEFAULT_SCOPE_CLAIMS,
+            scope_claims=("scope", "scp"),
             scope_pattern=scope_pattern,
             scope_implications=close_implications(scope_implications or {}),
         )
@@ -130,8 +129,10 @@ class ResourceServer:
             if known is not None:
                 return known
             judged = token, trusted, algorithm, _ = self._judge(raw_token)
-            keys = trusted.keys.ready(algorithm, token.header.kid) or trusted.keys.find(algorithm, token.header.kid)
-            return self._accept(digest, judged, keys)
+            if keys := trusted.keys.ready(algorithm, token.header.kid):
+                return self._accept(digest, judged, keys)
+            # Not remembered: the generation of keys in `judged` is the one before those that are found.
+            return self._accept(None, judged, trusted.keys.find(algorithm, token.header.kid))
         except TokenGuardError as error:
             del raw_token  # error trackers send the locals of a traceback away
             raise _without_frames(error) from error.__cause__
@@ -160,7 +161,7 @@ class ResourceServer:
 
     async def _finish(self, judged: _Judged) -> AccessToken:
         token, trusted, algorithm, _ = judged
-        try:  # not remembered: its generation of keys is the one before those that are found
+        try:
             return self._accept(None, judged, await trusted.keys.find_async(algorithm, token.header.kid))
         except TokenGuardError as error:
             raise _without_frames(error) from error.__cause__
