@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import JSON_VALUES
 from token_guard.access_token import AccessToken
-from token_guard.claims import MAX_ACTORS, ClaimPolicy, check_claims
+from token_guard.claims import MAX_ACTORS, ClaimPolicy, certainly_right, check_claims
 from token_guard.errors import InvalidToken, Reason
 from token_guard.jws import Header, UnverifiedToken
 
@@ -191,6 +191,28 @@ def test_refuses_a_time_that_is_no_finite_number(name: str, value: object) -> No
 def test_a_clock_that_tells_no_time_accepts_nothing(claims: dict[str, Any], refused: Reason) -> None:
     """JWT-02: nothing is later than NaN, and nothing earlier."""
     assert reason(claims, now=math.nan) is refused
+
+
+@pytest.mark.parametrize(
+    ("policy", "claims", "span"),
+    [
+        (POLICY, {"exp": 500, "nbf": 20, "iat": 10}, (21, 499)),
+        (LENIENT, {"exp": 500, "nbf": 10, "iat": 20}, (-9, 529)),
+        (replace(LENIENT, max_token_age=100), {"exp": 500, "iat": 20}, (-9, 149)),
+        (replace(LENIENT, max_token_age=1000), {"exp": 500, "iat": 20}, (-9, 529)),
+    ],
+)
+def test_times_are_certainly_right_a_second_within_their_bounds(
+    policy: ClaimPolicy, claims: dict[str, Any], span: tuple[float, float]
+) -> None:
+    """JWT-04, JWT-05: so that rounding cannot matter, and hits between them need no look at the claims."""
+    assert certainly_right(claims, policy) == span
+
+
+def test_scopes_are_spelled_as_the_policy_says() -> None:
+    """By its pattern, which tells the action from the resource."""
+    scopes = check({"scope": "contacts.read"}, replace(POLICY, scope_pattern="{resource}.{action}")).scopes
+    assert scopes.actions("contacts") == {"read"}
 
 
 def test_accepts_fractions_of_seconds() -> None:

@@ -201,6 +201,21 @@ def test_a_thousand_random_key_ids_cause_one_fetch(
     assert transport.requests == VISIT * 3
 
 
+def test_the_issuer_says_how_long_its_keys_may_be_kept(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
+    """By Cache-Control: a key that is withdrawn meanwhile ends then, and not with our own time to live."""
+    keys = httpx.Response(200, json=issuer.jwks(), headers={"Cache-Control": "max-age=100"})
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: keys})
+    server, raw, kid = server_of(transport), issuer.token(lifetime=3600), issuer.key.kid
+    server.validate(raw)
+    issuer.rotate()
+    issuer.withdraw(kid)
+    transport.answers[JWKS_URL] = issuer.jwks()
+    time.now += 79
+    server.validate(raw)
+    time.now += 22
+    assert refusal(ResourceServer.validate, server, raw) is Reason.UNKNOWN_KEY
+
+
 def test_refreshes_ahead_and_waits_for_nobody(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
     """JWK-17: a refresh before the keys expire is nobody's wait, and several tokens start one."""
     transport = Gate(issuer)
@@ -700,6 +715,33 @@ def test_the_log_tells_once_in_an_outage_that_keys_are_stale_and_then_that_it_is
         assert told(caplog) == [("INFO", "issuer_recovered", {})]
 
 
+def test_the_log_says_in_a_line_each_what_became_of_the_keys(
+    issuer: LocalIssuer, server_of: ServerOf, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which were fetched, which are new, which are odd, until when old ones are used, and that it is over."""
+    caplog.set_level(logging.DEBUG, "token_guard")
+    documents = {METADATA_URL: issuer.metadata(), JWKS_URL: {"keys": [None, *issuer.jwks()["keys"]]}}
+    transport = Script(documents)
+    server, old = server_of(transport), issuer.key.kid
+    server.refresh()
+    new = issuer.rotate().kid
+    transport.answers[JWKS_URL] = issuer.jwks()
+    server.refresh()
+    time.now += 601
+    transport.answers[JWKS_URL] = 500
+    with pytest.raises(TemporarilyUnavailable):
+        server.refresh()
+    transport.answers[JWKS_URL] = issuer.jwks()
+    server.refresh()
+    assert [record.getMessage().removeprefix(f"keys of issuer {ISSUER}: ") for record in caplog.records] == [
+        f"1 usable; key_ids {old}; key 0 is skipped: it is not a JSON object with unique member names",
+        f"2 usable; key_ids {old} {new}; added {new}",
+        f"{JWKS_URL} answered 500; where that lasts, check the setting issuer",
+        "those of the last good fetch are used, for at most 86400 s (stale_limit) after their time to live",
+        "the issuer answers again",
+    ]
+
+
 @pytest.mark.parametrize("is_down", [False, True])
 def test_a_flood_of_unknown_keys_logs_no_more_than_the_flights_do(
     is_down: bool, issuer: LocalIssuer, server_of: ServerOf, caplog: pytest.LogCaptureFixture
@@ -1007,6 +1049,15 @@ def test_without_a_store_nothing_is_restored(issuer: LocalIssuer, server_of: Ser
     assert anyio.run(keys._restored) is None
 
 
+def test_a_flight_that_fails_saves_nothing(issuer: LocalIssuer, server_of: ServerOf) -> None:
+    """And ends well itself: the failure is told, and there is nothing to keep."""
+    store = Memory()
+    keys: Any = server_of(Script({}), keys=KeyPolicy(store=store))._trust.issuers[0].keys
+    anyio.run(keys._fly, flight := Future[None]())
+    assert (flight.done(), store.kept) == (True, {})
+    assert keys.health().last_error.startswith(METADATA_URL)
+
+
 def test_a_store_of_another_jwks_uri_is_ignored(
     issuer: LocalIssuer, server_of: ServerOf, store: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1277,7 +1328,7 @@ def test_close_ends_a_warm_up(issuer: LocalIssuer, server_of: ServerOf) -> None:
         warming = threads.submit(server.warm_up)
         while not server.health()[0].last_error:
             server.close()
-        with pytest.raises(TemporarilyUnavailable, match="the fetch was abandoned"):
+        with pytest.raises(TemporarilyUnavailable, match=r": the fetch was abandoned$"):
             warming.result(PATIENCE)
 
 

@@ -114,6 +114,16 @@ def test_wants_a_refresh_ahead_at_a_random_moment(spread: float, refresh_at: flo
     assert ask(cache, at=refresh_at + 0.01) == ["k0"]
 
 
+def test_keys_are_at_hand_until_a_refresh_is_wanted() -> None:
+    """And not at that very moment, when whoever comes first must start it."""
+    cache = filled("k0")
+    before, at = math.nextafter(REFRESH, 0), REFRESH
+    assert [key.kid for key in cache.ready(ED, "k0", before)] == ["k0"]
+    assert (cache.fresh_generation(before), cache.wants_refresh(before)) == (cache.generation, False)
+    assert cache.ready(ED, "k0", at) == []
+    assert (cache.fresh_generation(at), cache.wants_refresh(at)) == (None, True)
+
+
 def test_wants_one_refresh_at_a_time() -> None:
     """JWK-17: while a fetch is under way no other is wanted."""
     cache = filled("k0")

@@ -60,6 +60,7 @@ def test_saves_in_no_more_bytes_than_it_was_sent() -> None:
     sent = {"keys": [KEYS["k0"] | {"unread": "é" * 450_000}]}
     content = stored_content(ISSUER, JWKS_URI, sent, NOW)
     assert len(content) < len(json.dumps(sent, ensure_ascii=False).encode()) + 200
+    assert b", " not in content
     assert read(content).keys.key_ids == ("k0",)
 
 

@@ -321,6 +321,15 @@ def test_odd_given_keys_are_skipped_with_a_warning(issuer: LocalIssuer, caplog: 
     assert server.health()[0].key_ids == (issuer.key.kid,)
 
 
+def test_given_keys_that_verify_nothing_are_told(issuer: LocalIssuer, caplog: pytest.LogCaptureFixture) -> None:
+    """At the start, and not with the first token."""
+    server_for(issuer, jwks={"keys": []})
+    [record] = caplog.records
+    fix = "it holds no key that verifies signatures; give public ones, or leave jwks out to fetch them"
+    assert record.getMessage() == f"jwks of issuer {ISSUER}: {fix}"
+    assert (vars(record)["event"], vars(record)["issuer"]) == ("odd_key", ISSUER)
+
+
 def test_given_keys_never_change(issuer: LocalIssuer) -> None:
     """Configuration is frozen: what is done to the mapping afterwards changes nothing."""
     jwks = issuer.jwks()
@@ -349,6 +358,9 @@ def test_a_key_that_was_not_given_is_unknown(issuer: LocalIssuer, validate: Vali
     with pytest.raises(InvalidToken) as refused:
         validate(server_for(issuer), token)
     assert refused.value.reason is Reason.UNKNOWN_KEY
+    known = f"no given key for alg {issuer.key.algorithm} and kid '{kid}'; jwks has ['{issuer.key.kid}']"
+    fix = "put the issuer's new keys there, or leave it out to fetch them"
+    assert refused.value.detail == f"{known}: {fix}"
     assert refused.value.detail == (
         f"no given key for alg {issuer.key.algorithm} and kid '{kid}'; jwks has ['{issuer.key.kid}']: put the issuer's"
         " new keys there, or leave it out to fetch them"
