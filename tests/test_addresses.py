@@ -6,7 +6,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from token_guard.addresses import is_public_address, is_safe_address
+from token_guard import ConfigurationError
+from token_guard.addresses import MAX_URL_CHARACTERS, check_https, is_public_address, is_safe_address
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://alice:secret@a.example/", "one with user information"),
+        ("http://a.example/", "'http://a.example/'"),
+        (7, "7"),
+        (["@"], "['@']"),
+    ],
+)
+def test_says_which_addresses_are_accepted(url: object, shown: str) -> None:
+    """In one sentence, without a password."""
+    with pytest.raises(ConfigurationError) as refused:
+        check_https("jwks_uri", url)
+    assert str(refused.value) == (
+        f"jwks_uri must be an absolute https URL without spaces or user information, not {shown} (http is accepted for"
+        " localhost, 127.0.0.0/8 and ::1)"
+    )
+
+
+def test_an_address_has_a_greatest_length() -> None:
+    """The limit itself is within the limit, and a character more is not."""
+    url = "https://a.example/".ljust(MAX_URL_CHARACTERS, "a")
+    assert (is_safe_address(url), is_safe_address(f"{url}a")) == (True, False)
+
+
+def test_a_backslash_is_in_no_address() -> None:
+    """Some read it as a slash, and find another host before it."""
+    assert not is_safe_address("https://a.example/\\b")
 
 
 @given(st.text() | st.text("htps:/[]@.:1#?\\ \né", max_size=20).map("https://".__add__))

@@ -209,6 +209,14 @@ def test_times_are_certainly_right_a_second_within_their_bounds(
     assert certainly_right(claims, policy) == span
 
 
+def test_keeps_a_bounded_number_of_grants() -> None:
+    """Whoever asks for other scopes each time does not fill the memory."""
+    policy = replace(POLICY)
+    for number in range(300):
+        assert check({"scope": str(number)}, policy).scopes == {str(number)}
+    assert policy._scope_set.cache_info().currsize == 256  # type: ignore[attr-defined]
+
+
 def test_scopes_are_spelled_as_the_policy_says() -> None:
     """By its pattern, which tells the action from the resource."""
     scopes = check({"scope": "contacts.read"}, replace(POLICY, scope_pattern="{resource}.{action}")).scopes

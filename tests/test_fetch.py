@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import gzip
+import re
 import socket
 import ssl
 import threading
@@ -14,6 +15,8 @@ import httpx
 import pytest
 import trustme
 
+from token_guard import Issuer
+from token_guard.discovery import MisconfiguredError
 from token_guard.fetch import (
     MAX_BYTES,
     MAX_ETAG_CHARACTERS,
@@ -31,6 +34,9 @@ PATIENCE = 20  # seconds, for what happens at once: only a test that fails waits
 Script = Callable[[socket.socket], None]
 
 ABSENT, UNAVAILABLE = FetchProblem.ABSENT, FetchProblem.UNAVAILABLE
+
+METADATA = "https://as.example/.well-known/openid-configuration"
+OAUTH = "https://as.example/.well-known/oauth-authorization-server"
 
 
 class RawServer:
@@ -110,6 +116,15 @@ class Client:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
+    with asyncio.Runner() as runner:
+        client = Client(runner, Fetcher())
+        yield client
+        runner.run(client.fetcher.aclose())
+
+
+@pytest.fixture
+def fresh() -> Iterator[Client]:
+    """A client that nobody has used."""
     with asyncio.Runner() as runner:
         client = Client(runner, Fetcher())
         yield client
@@ -403,11 +418,11 @@ def test_an_odd_validator_breaks_no_later_fetch(etag: bytes, client: Client, ser
     assert [client.get(server.url).content for _ in range(2)] == [[], []]
 
 
-def test_keeps_no_cookies(client: Client, serve: Callable[..., RawServer]) -> None:
+def test_keeps_no_cookies(fresh: Client, serve: Callable[..., RawServer]) -> None:
     """What one issuer, or one user's exchange, is given to remember, is not another's to get."""
     server = serve(answer(b"[]", "Set-Cookie: session=alice; Path=/", "Set-Cookie: wide=1; Domain=localhost"))
-    client.get(server.url)
-    client.get(server.url)
+    fresh.get(server.url)
+    fresh.get(server.url)
     assert "cookie" not in server.requests[1].lower()
 
 
@@ -419,12 +434,12 @@ def test_tells_nothing_of_what_breaks_http(script: bytes, client: Client, serve:
     assert "SECRET" not in str(client.failure(serve(script).url))
 
 
-def test_remembers_a_bounded_number_of_bytes(client: Client, serve: Callable[..., RawServer]) -> None:
+def test_remembers_a_bounded_number_of_bytes(fresh: Client, serve: Callable[..., RawServer]) -> None:
     """An issuer that names another address each time does not fill the memory."""
     server = serve(answer(b'"' + b"x" * (MAX_BYTES - 2) + b'"', 'ETag: "v1"'))
     for number in range(6):
-        client.get(f"{server.url}{number}")
-    assert client.fetcher._known.currsize <= 4 * MAX_BYTES
+        fresh.get(f"{server.url}{number}")
+    assert 3 * MAX_BYTES < fresh.fetcher._known.currsize <= 4 * MAX_BYTES
 
 
 def test_a_304_keeps_the_lifetime_that_the_document_had(client: Client, serve: Callable[..., RawServer]) -> None:
@@ -434,7 +449,7 @@ def test_a_304_keeps_the_lifetime_that_the_document_had(client: Client, serve: C
     assert [client.get(server.url) for _ in range(2)] == [Document([1], 60), Document([1], 60)]
 
 
-def test_keeps_no_connection(client: Client, serve: Callable[..., RawServer]) -> None:
+def test_keeps_no_connection(fresh: Client, serve: Callable[..., RawServer]) -> None:
     """A visit every ten minutes needs none: the connection is closed with the answer, also where the server waits."""
     closed = threading.Event()
 
@@ -443,7 +458,7 @@ def test_keeps_no_connection(client: Client, serve: Callable[..., RawServer]) ->
         if connection.recv(1) == b"":
             closed.set()
 
-    client.get(serve(script).url)
+    fresh.get(serve(script).url)
     assert closed.wait(PATIENCE)
 
 
@@ -503,7 +518,29 @@ def test_reads_what_a_transport_of_the_user_has_ready() -> None:
     """A response that was made of its content comes from no socket, and is read all the same."""
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"asked": str(request.url)}))
     with asyncio.Runner() as runner:
-        assert Client(runner, Fetcher(transport)).get("https://as.example/keys").content["asked"].endswith("/keys")
+        for url in ("https://as.example/keys", "http://127.0.0.1:9/keys"):
+            assert Client(runner, Fetcher(transport)).get(url).content == {"asked": url}
+
+
+def test_tells_of_every_place_where_an_endpoint_was_looked_for() -> None:
+    """DISC-03: why each of them had none, and when the last of them wants to be asked again."""
+    statuses = {METADATA: 404, OAUTH: 503}
+    headers = {"Retry-After": "7"}
+    transport = httpx.MockTransport(lambda request: httpx.Response(statuses[str(request.url)], headers=headers))
+    with asyncio.Runner() as runner, pytest.raises(FetchFailedError) as failed:
+        runner.run(Fetcher(transport).endpoint(Issuer("https://as.example/"), "token_endpoint"))
+    assert str(failed.value) == f"{METADATA} answered 404; {OAUTH} answered 503"
+    assert (failed.value.problem, failed.value.retry_after) == (UNAVAILABLE, 7)
+
+
+def test_finds_an_endpoint_of_the_metadata() -> None:
+    """DISC-07: the one that was asked for, of the document of this issuer alone."""
+    document = {"issuer": "https://as.example/", "jwks_uri": "https://as.example/k", "token_endpoint": "https://a/t"}
+    fetcher = Fetcher(httpx.MockTransport(lambda _: httpx.Response(200, json=document)))
+    with asyncio.Runner() as runner:
+        assert runner.run(fetcher.endpoint(Issuer("https://as.example/"), "token_endpoint")) == "https://a/t"
+        with pytest.raises(MisconfiguredError, match=f"^{METADATA} names the issuer 'https://as.example/', but"):
+            runner.run(fetcher.endpoint(Issuer("https://as.example"), "token_endpoint"))
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
@@ -528,8 +565,13 @@ def test_names_the_variables_when_the_environment_makes_no_client(
 ) -> None:
     """A wrong proxy or certificate file is told as what it is."""
     monkeypatch.setenv(variable, value)
-    with pytest.raises(FetchFailedError, match=rf"look at the environment variables .*{variable}"):
+    with pytest.raises(FetchFailedError) as failed:
         Fetcher()
+    assert re.fullmatch(
+        r"no HTTP client can be made \((InvalidURL|ValueError|FileNotFoundError)\): look at the environment variables"
+        " HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE",
+        str(failed.value),
+    )
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", ""])

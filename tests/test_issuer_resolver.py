@@ -250,6 +250,16 @@ def test_many_threads_make_one_issuer_of_a_name() -> None:
     assert len(transport.requests) == 2
 
 
+def test_what_a_resolved_issuer_leaves_open_is_the_resource_server_s() -> None:
+    """Its profile, for one: nobody is judged more mildly for being found later."""
+    red = tenant("red")
+    resolver = IssuerResolver(Tenants(red.url), allowed_hosts=HOSTS)
+    transport = InMemoryTransport(red)
+    server = ResourceServer(issuer=resolver, audience="organize", transport=transport, profile="rfc9068")
+    assert refusal(server, red.token()) is Reason.CLAIM_MISSING
+    server.close()
+
+
 def test_connects_to_no_private_address() -> None:
     """JWK-19: an allowed name that resolves to loopback is not connected to, and the token is not judged."""
     issuer = LocalIssuer("https://localhost:9/red/", algorithm="Ed25519")
@@ -341,7 +351,10 @@ def test_refuses_a_resolver_that_is_awaited() -> None:
         ({"jwks": {"keys": []}}, "jwks belongs to one issuer"),
         ({"jwks_uri": "https://login.example/keys"}, "jwks_uri belongs to one issuer"),
         ({"audience": None}, "^audience is required: the name under which the issuer knows this API$"),
-        ({"issuer": [IssuerResolver(Tenants(), allowed_hosts=HOSTS)] * 2}, "two IssuerResolvers"),
+        (
+            {"issuer": [IssuerResolver(Tenants(), allowed_hosts=HOSTS)] * 2},
+            "^issuer holds two IssuerResolvers; keep one$",
+        ),
     ],
 )
 def test_refuses_options_that_contradict_a_resolver(arguments: dict[str, Any], why: str) -> None:

@@ -431,6 +431,21 @@ def wait_for(cache: KeyCache, kid: str, at: float) -> Wait:
     return answer
 
 
+def test_policy_says_what_is_wrong_of_its_pins() -> None:
+    """And keeps right ones as a set, which nobody changes afterwards."""
+    with pytest.raises(ConfigurationError) as refused:
+        KeyPolicy(pinned_thumbprints=["a"])
+    assert str(refused.value) == "KeyPolicy: pinned_thumbprints are for what a store holds; give store= too"
+    with pytest.raises(ConfigurationError, match="^KeyPolicy: pinned_thumbprints must be"):
+        KeyPolicy(pinned_thumbprints=[])
+    with pytest.raises(ConfigurationError, match="^KeyPolicy: time_to_live must be at least 1 seconds, not 0.0$"):
+        KeyPolicy(time_to_live=0)
+    pins = ["a"]
+    policy = KeyPolicy(store=FileKeyStore("anywhere"), pinned_thumbprints=pins)
+    pins.append("b")
+    assert policy.pinned_thumbprints == {"a"}
+
+
 def test_a_known_key_waits_two_seconds_at_the_end_of_its_time() -> None:
     """A fetch that hangs is an outage after two seconds for keys that are held, counted from its beginning."""
     cache = filled("k0")

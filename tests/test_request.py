@@ -89,6 +89,7 @@ def test_first_refusal_stays(caplog: pytest.LogCaptureFixture) -> None:
         assert cell.refuse(second) is first
     assert cell.refusal is first
     (record,) = caplog.records
+    assert record.filename == "request.py"  # the place that tells, not the one by which all do
     assert (record.levelname, record.getMessage()) == ("INFO", "request refused: expired: exp is 1")
     assert (record.__dict__["event"], record.__dict__["reason"]) == ("request_refused", "expired")
     assert (record.__dict__["method"], record.__dict__["path"]) == ("", "")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import JSON_VALUES
 from token_guard import ConfigurationError, ResourceServer
-from token_guard.settings import read_settings, seconds
+from token_guard.settings import read_settings, seconds, whole_number
 
 NAMES = ["ISSUER", "AUDIENCE", "JWKS_URI", "ALGORITHMS", "PROFILE", "LEEWAY", "SCOPE_CLAIMS", "REALM"]
 GOOD = {"ISSUER": "https://issuer.example/", "AUDIENCE": "organize"}
@@ -30,6 +30,21 @@ def test_refuses_seconds_that_no_clock_counts(value: object) -> None:
     """A number of seconds is finite and not negative."""
     with pytest.raises(ConfigurationError, match="max_token_age must be a number of seconds, at least 0"):
         seconds("max_token_age", value)
+
+
+def test_says_within_which_limits_a_number_must_be() -> None:
+    """The limits themselves are within the limits."""
+    with pytest.raises(ConfigurationError) as refused:
+        seconds("leeway", -1)
+    assert str(refused.value) == "leeway must be a number of seconds, at least 0, not -1"
+    with pytest.raises(ConfigurationError) as refused:
+        seconds("leeway", 301, at_most=300)
+    assert str(refused.value) == "leeway must be a number of seconds, at least 0 and at most 300, not 301"
+    with pytest.raises(ConfigurationError) as refused:
+        whole_number("token_cache_size", -1)
+    assert str(refused.value) == "token_cache_size must be a whole number, at least 0, not -1"
+    assert [seconds("leeway", 0, at_most=300), seconds("leeway", 300, at_most=300)] == [0, 300]
+    assert whole_number("token_cache_size", 0) == 0
 
 
 def test_an_unknown_setting_is_told_all_that_are_known() -> None:

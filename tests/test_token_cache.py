@@ -20,6 +20,7 @@ from token_guard import (
     TemporarilyUnavailable,
 )
 from token_guard.algorithms import ALGORITHMS
+from token_guard.bearer import MAX_TOKEN_BYTES
 from token_guard.scopes import ScopeSet
 from token_guard.testing import LocalIssuer
 from token_guard.token_cache import Remembered, TokenCache, TokenCacheStatistics
@@ -289,6 +290,13 @@ def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_holds(issuer: Local
             threading.Timer(20, os._exit, [1]).start()
             os._exit(0 if server.validate(raw).issuer == issuer.url else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_knows_tokens_up_to_the_greatest_length() -> None:
+    """The limit itself is within the limit; what is longer is refused unseen."""
+    cache = TokenCache(1)
+    assert cache.digest("." * MAX_TOKEN_BYTES) is not None
+    assert cache.digest("." * (MAX_TOKEN_BYTES + 1)) is None
 
 
 def test_begins_anew_empty_and_as_large_as_before() -> None:

@@ -60,7 +60,7 @@ class FetchedKeys:
     """Keys that are fetched from the issuer when they are needed; `public_only` as in Fetcher."""
 
     def __init__(
-        self, issuer: Issuer, policy: KeyPolicy, thread: FetchThread, clocks: Clocks, *, public_only: bool = False
+        self, issuer: Issuer, policy: KeyPolicy, thread: FetchThread, clocks: Clocks, *, public_only: bool
     ) -> None:
         self._issuer = issuer
         self._public_only = public_only

@@ -103,7 +103,8 @@ class Issuer:
         for name in ("jwks_uri", "metadata_url"):
             if getattr(self, name) is not None:
                 check_https(name, getattr(self, name))
-        self._set("profile", check_profile(self.profile) if self.profile is not None else None)
+        if self.profile is not None:
+            check_profile(self.profile)
         if self.scope_claims is not None:
             self._set("scope_claims", _claim_names("scope_claims", self.scope_claims))
         if self.role_claims is not None:
