@@ -71,7 +71,7 @@ def test_runs_all_errands_on_one_daemon_thread(thread: FetchThread) -> None:
     first = start(thread, current_thread).result(PATIENCE)
     assert first is start(thread, current_thread).result(PATIENCE)
     assert first is not threading.current_thread()
-    assert first.daemon
+    assert (first.daemon, first.name) == (True, "token-guard-fetch")
 
 
 def test_starts_no_thread_before_the_first_errand() -> None:
@@ -120,7 +120,7 @@ def test_a_new_thread_never_gets_the_connections_of_a_closed_one(thread: FetchTh
     """An HTTP client belongs to one loop, also while that loop is too busy to notice that it was closed."""
 
     async def fetcher() -> Fetcher:
-        return thread.fetcher()
+        return thread.fetcher(public_only=False)
 
     async def block() -> None:
         unblocked.wait(PATIENCE)
@@ -247,7 +247,7 @@ def test_begins_anew_without_what_a_forked_child_does_not_have(thread: FetchThre
     flights._abandoned.pop().close()
 
     async def fetcher() -> Fetcher:
-        return thread.fetcher()
+        return thread.fetcher(public_only=False)
 
     parents, client, loop = (start(thread, errand).result(PATIENCE) for errand in (current_thread, fetcher, own_loop))
     with thread._lock:

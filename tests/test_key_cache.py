@@ -63,6 +63,13 @@ def ask(cache: KeyCache, kid: str = "k0", *, at: float, seen: int | None = None,
 # Freshness.
 
 
+def test_begins_with_nothing() -> None:
+    """No keys, no flight, and no generation that any keys have."""
+    cache = empty()
+    assert [cache.keys, cache.generation, cache.flights, cache.in_flight] == [None, 0, 0, False]
+    assert [cache.fetched_at, cache.last_error, cache.misconfigured] == [None, None, False]
+
+
 def test_wants_a_first_fetch() -> None:
     """JWK-18: with nothing held a fetch is wanted, and it is no fetch for an unknown key."""
     assert ask(empty(), at=0) is Want.FETCH

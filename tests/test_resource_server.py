@@ -180,6 +180,8 @@ def test_demands_issuer_and_audience() -> None:
             "audience is required: the name under which the issuer knows this API; or give every Issuer an audience or"
             " client_ids of its own"
         )
+    with pytest.raises(ConfigurationError, match="^audience must be a string or a non-empty collection"):
+        ResourceServer(issuer=ISSUER, audience=[])
     assert ResourceServer(issuer=own).health()[0].issuer == own.url
 
 

@@ -72,7 +72,7 @@ class FetchThread:
             # nor the name of its event loop, by which HTTP clients choose theirs.
             Context().run(asyncio.run_coroutine_threadsafe, errand, self._loop)
 
-    def fetcher(self, *, public_only: bool = False) -> Fetcher:
+    def fetcher(self, *, public_only: bool) -> Fetcher:
         """Return the running loop's fetcher. For errands alone; a closed loop may still run beside its successor."""
         key = asyncio.get_running_loop(), public_only
         if key not in self._fetchers:

@@ -117,7 +117,7 @@ class _Tokens:
         outcome: GrantedToken | Exception = unavailable("the request for a token was abandoned")
         try:
             async with asyncio.timeout(FLIGHT_TIMEOUT):
-                outcome = await self._fetch(self._thread.fetcher(), need)
+                outcome = await self._fetch(self._thread.fetcher(public_only=False), need)
         except (ExchangeRefused, TemporarilyUnavailable) as error:
             outcome = error
         except MisconfiguredError as error:
