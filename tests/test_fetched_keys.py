@@ -19,6 +19,7 @@ import anyio
 import httpx
 import pytest
 
+import token_guard.fetched_keys as fetched_keys
 from token_guard import (
     AccessToken,
     ConfigurationError,
@@ -720,8 +721,7 @@ def test_the_log_says_in_a_line_each_what_became_of_the_keys(
 ) -> None:
     """Which were fetched, which are new, which are odd, until when old ones are used, and that it is over."""
     caplog.set_level(logging.DEBUG, "token_guard")
-    documents = {METADATA_URL: issuer.metadata(), JWKS_URL: {"keys": [None, *issuer.jwks()["keys"]]}}
-    transport = Script(documents)
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: {"keys": [None, *issuer.jwks()["keys"]]}})
     server, old = server_of(transport), issuer.key.kid
     server.refresh()
     new = issuer.rotate().kid
@@ -807,10 +807,54 @@ def test_every_state_of_health_can_be_reached_and_read(issuer: LocalIssuer, serv
     assert health(620 + 86_400) == ("unavailable", "issuer")
 
 
+@pytest.mark.parametrize(
+    ("answer", "metadata_url", "told"),
+    [
+        (404, None, f"{JWKS_URL} answered 404; check the setting issuer"),
+        (404, METADATA_URL, f"{JWKS_URL} answered 404; check the setting metadata_url"),
+        (500, None, f"{JWKS_URL} answered 500; where that lasts, check the setting issuer"),
+        (KeyError("of the transport"), None, "the transport raised KeyError"),
+    ],
+)
+def test_health_tells_why_no_keys_came(
+    answer: object, metadata_url: str | None, told: str, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """And the setting that led there."""
+    transport = Script({METADATA_URL: issuer.metadata(), JWKS_URL: answer})
+    server = server_of(transport, Issuer(ISSUER, metadata_url=metadata_url))
+    with pytest.raises(TemporarilyUnavailable):
+        server.warm_up()
+    assert server.health()[0].last_error == told
+
+
+@pytest.mark.parametrize(
+    ("metadata_url", "fix"),
+    [(None, "if that is whom you trust"), (METADATA_URL, "if that is whom you trust; otherwise mend metadata_url")],
+)
+def test_health_tells_how_to_mend_a_contradiction(
+    metadata_url: str | None, fix: str, issuer: LocalIssuer, server_of: ServerOf
+) -> None:
+    """In the setting of the issuer, or in that which led to the document."""
+    transport = Script({METADATA_URL: {**issuer.metadata(), "issuer": "https://else.example/"}})
+    server = server_of(transport, Issuer(ISSUER, metadata_url=metadata_url))
+    with pytest.raises(ConfigurationError):
+        server.warm_up()
+    assert str(server.health()[0].last_error).endswith(f": set issuer to what the document says, {fix}")
+
+
+def test_a_flight_has_an_end(issuer: LocalIssuer, server_of: ServerOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a transport takes."""
+    monkeypatch.setattr(fetched_keys, "FLIGHT_TIMEOUT", 0.01)
+    server = server_of(Gate(issuer))
+    with pytest.raises(TemporarilyUnavailable, match=": the issuer took longer than 0 s$"):
+        server.warm_up()
+
+
 def test_health_tells_what_is_known_without_asking(issuer: LocalIssuer, server_of: ServerOf, time: Time) -> None:
     """Health is a frozen record per issuer that JSON can hold; it causes no request."""
     transport = issuer.transport()
     server = server_of(transport)
+    assert (server.health()[0].state, server.health()[0].last_success) == ("never_fetched", None)
     server.warm_up()
     time.now += 60
     assert server.health()[0].as_dict() == {
@@ -960,6 +1004,18 @@ def test_a_restart_during_an_outage_serves_from_the_store(
     assert (health.state, health.age, health.last_success) == ("stale", 700, 1_700_000_000)
     assert health.source == "key_store"
     server.warm_up()
+
+
+def test_the_log_tells_that_stored_keys_are_stale(
+    issuer: LocalIssuer, server_of: ServerOf, store: Memory, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, as of keys that were fetched."""
+    time.now += 700
+    server = restarted(server_of, issuer, store)
+    for _ in range(3):
+        with pytest.raises(TemporarilyUnavailable):
+            server.refresh()
+    assert [event for _, event, _ in told(caplog)].count("stale_keys_used") == 1
 
 
 @pytest.mark.parametrize(
