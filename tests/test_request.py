@@ -89,10 +89,15 @@ def test_first_refusal_stays(caplog: pytest.LogCaptureFixture) -> None:
         assert cell.refuse(second) is first
     assert cell.refusal is first
     (record,) = caplog.records
-    assert record.filename == "request.py"  # the place that tells, not the one by which all do
     assert (record.levelname, record.getMessage()) == ("INFO", "request refused: expired: exp is 1")
     assert (record.__dict__["event"], record.__dict__["reason"]) == ("request_refused", "expired")
     assert (record.__dict__["method"], record.__dict__["path"]) == ("", "")
+
+
+def test_a_line_of_the_log_names_the_place_that_tells(caplog: pytest.LogCaptureFixture) -> None:
+    """And not the one function through which all of them do."""
+    RequestCell(rendered).refuse(InvalidToken(Reason.WRONG_AUDIENCE))
+    assert [record.filename for record in caplog.records] == ["request.py"]
 
 
 def test_an_error_of_the_application_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
