@@ -807,6 +807,12 @@ def test_every_state_of_health_can_be_reached_and_read(issuer: LocalIssuer, serv
     assert health(620 + 86_400) == ("unavailable", "issuer")
 
 
+PUBLISH, NO_KEY = (
+    "the issuer must publish public ones there",
+    "is skipped: it is not a JSON object with unique member names",
+)
+
+
 @pytest.mark.parametrize(
     ("answer", "metadata_url", "told"),
     [
@@ -814,6 +820,21 @@ def test_every_state_of_health_can_be_reached_and_read(issuer: LocalIssuer, serv
         (404, METADATA_URL, f"{JWKS_URL} answered 404; check the setting metadata_url"),
         (500, None, f"{JWKS_URL} answered 500; where that lasts, check the setting issuer"),
         (KeyError("of the transport"), None, "the transport raised KeyError"),
+        (
+            {"keys": "none"},
+            None,
+            f"{JWKS_URL}: a key set is an object with an array `keys` (RFC 7517 5); check the setting issuer",
+        ),
+        (
+            {"keys": []},
+            None,
+            f"{JWKS_URL} holds no usable signature key (it is empty): {PUBLISH}",
+        ),
+        (
+            {"keys": [None, 7]},
+            None,
+            f"{JWKS_URL} holds no usable signature key (key 0 {NO_KEY}; key 1 {NO_KEY}): {PUBLISH}",
+        ),
     ],
 )
 def test_health_tells_why_no_keys_came(

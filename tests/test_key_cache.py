@@ -68,6 +68,8 @@ def test_begins_with_nothing() -> None:
     cache = empty()
     assert [cache.keys, cache.generation, cache.flights, cache.in_flight] == [None, 0, 0, False]
     assert [cache.fetched_at, cache.last_error, cache.misconfigured] == [None, None, False]
+    fetch(cache, "k0", at=0)
+    assert (cache.flights, cache.in_flight) == (1, False)
 
 
 def test_wants_a_first_fetch() -> None:
@@ -507,6 +509,16 @@ def test_without_a_cooldown_an_unknown_key_waits_a_second_after_a_failure() -> N
         fail(cache, at=100, want=Want.FETCH_FOR_UNKNOWN_KEY)
     assert ask(cache, "k1", at=100.9) is Reason.KEYS_UNAVAILABLE
     assert ask(cache, "k1", at=101) is Want.FETCH_FOR_UNKNOWN_KEY
+
+
+def test_an_unknown_key_waits_once_at_the_end_of_the_keys_time() -> None:
+    """Whoever has waited for as long as it may is told so."""
+    cache = filled("k0")
+    assert ask(cache, "k1", at=LIFETIME_ENDS) is Want.FETCH
+    assert ask(cache, "k1", at=LIFETIME_ENDS, waited=True) is Reason.KEYS_UNAVAILABLE
+    fail(cache, at=LIFETIME_ENDS)
+    assert ask(cache, "k1", at=LIFETIME_ENDS + 2) is Want.FETCH_FOR_UNKNOWN_KEY
+    assert ask(cache, "k1", at=LIFETIME_ENDS + 2, waited=True) is Reason.KEYS_UNAVAILABLE
 
 
 def test_an_unknown_key_waits_one_second_of_a_fetch_during_an_outage() -> None:

@@ -324,6 +324,21 @@ def test_tells_how_often_it_was_asked(issuer: LocalIssuer, clock: Clock) -> None
     assert server.token_cache_statistics() == TokenCacheStatistics(size=2, max_size=2, hits=1, misses=7)
 
 
+def test_counts_no_look_for_what_is_never_remembered(issuer: LocalIssuer, clock: Clock) -> None:
+    """An opaque token is none that was not found."""
+    server = server_for(issuer, clock)
+    assert reason(ResourceServer.validate, server, "opaque") is Reason.MALFORMED
+    assert server.token_cache_statistics().misses == 0
+
+
+def test_a_remembered_token_knows_its_roles(issuer: LocalIssuer, clock: Clock) -> None:
+    """As its issuer writes them, and whether there may be more."""
+    server, raw = server_for(issuer, clock), issuer.token(claims={"roles": ["reader"]})
+    tokens = [server.validate(raw) for _ in range(2)]
+    assert server.token_cache_statistics().hits == 1
+    assert [(token.roles, token.roles_omitted) for token in tokens] == [(("reader",), False)] * 2
+
+
 @pytest.mark.parametrize(
     ("claims", "options", "first", "last"),
     [
