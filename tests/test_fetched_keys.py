@@ -807,10 +807,8 @@ def test_every_state_of_health_can_be_reached_and_read(issuer: LocalIssuer, serv
     assert health(620 + 86_400) == ("unavailable", "issuer")
 
 
-PUBLISH, NO_KEY = (
-    "the issuer must publish public ones there",
-    "is skipped: it is not a JSON object with unique member names",
-)
+PUBLISH = "the issuer must publish public ones there; check the setting issuer"
+NO_KEY = "is skipped: it is not a JSON object with unique member names"
 
 
 @pytest.mark.parametrize(

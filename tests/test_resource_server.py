@@ -707,6 +707,18 @@ def test_size_and_form_come_before_the_header(issuer: LocalIssuer) -> None:
     assert reason(limited(issuer), f"{faulty}.x") is Reason.MALFORMED
 
 
+def test_the_log_names_an_algorithm_that_is_not_allowed(issuer: LocalIssuer) -> None:
+    """ALG-01: for whom it is not, and what to do if it should be."""
+    with pytest.raises(InvalidToken) as refused:
+        server_for(issuer, algorithms=["RS256"]).validate(issuer.token())
+    assert refused.value.reason is Reason.ALGORITHM_NOT_ALLOWED
+    alg = issuer.key.algorithm
+    assert refused.value.detail == (
+        f"alg {alg} is not allowed for issuer {ISSUER}; add {alg} to the setting algorithms, if that is how the issuer"
+        " signs"
+    )
+
+
 def test_revocation_is_asked_last(issuer: LocalIssuer) -> None:
     """Design 5: only a token that is good in all else is asked about."""
     assert reason(limited(issuer), issuer.token(claims={"org_id": "org_1"})) is Reason.REVOKED
