@@ -522,6 +522,11 @@ def test_reads_what_a_transport_of_the_user_has_ready() -> None:
             assert Client(runner, Fetcher(transport)).get(url).content == {"asked": url}
 
 
+def test_a_failed_fetch_says_nothing_of_when_to_come_again_by_itself() -> None:
+    """That is for the server to say."""
+    assert FetchFailedError(ABSENT, "the address is not https").retry_after == 0
+
+
 def test_tells_of_every_place_where_an_endpoint_was_looked_for() -> None:
     """DISC-03: why each of them had none, and when the last of them wants to be asked again."""
     statuses = {METADATA: 404, OAUTH: 503}

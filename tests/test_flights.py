@@ -99,13 +99,20 @@ def test_an_errand_knows_nothing_of_the_request_that_started_it(thread: FetchThr
 
 
 def test_close_ends_the_thread_and_its_errands(thread: FetchThread) -> None:
-    """What is under way is cancelled, and the thread ends."""
+    """What is under way is cancelled, the connections are closed, and the thread ends."""
+
+    async def fetcher() -> Fetcher:
+        return thread.fetcher(public_only=False)
+
     hanging = start(thread, for_ever)
     ended = start(thread, current_thread).result(PATIENCE)
+    held = start(thread, fetcher).result(PATIENCE)
     thread.close()
     ended.join(PATIENCE)
     assert not ended.is_alive()
     assert isinstance(hanging.exception(PATIENCE), asyncio.CancelledError)
+    assert held._client.is_closed
+    assert held._direct.is_closed
 
 
 def test_can_be_closed_twice_and_used_again(thread: FetchThread) -> None:

@@ -101,7 +101,7 @@ class FetchThread:
             self._finalizer.detach()
 
     async def _shut_down(self, loop: asyncio.AbstractEventLoop) -> None:
-        errands = asyncio.all_tasks(loop) - {asyncio.current_task()}
+        errands = asyncio.all_tasks() - {asyncio.current_task()}
         for errand in errands:
             errand.cancel()
         await asyncio.gather(*errands, return_exceptions=True)
