@@ -60,7 +60,7 @@ async def own_loop() -> asyncio.AbstractEventLoop:
 
 
 async def for_ever() -> None:
-    await asyncio.Event().wait()
+    await asyncio.sleep(3600)  # held by the loop's timer: what nobody holds would be collected
 
 
 # The thread.
