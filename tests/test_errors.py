@@ -155,3 +155,6 @@ def test_an_exchange_s_refusal_goes_to_another_process_whole() -> None:
     assert str(copied) == str(error) == """'invalid_grant': "it's over\""""
     assert (copied.error, copied.description, copied.claims) == (error.error, error.description, error.claims)
     assert str(ExchangeRefused("invalid_grant")) == "'invalid_grant'"
+    long = ExchangeRefused("invalid_grant", "x" * 1_000_000)
+    assert len(repr(long)) < 200
+    assert repr(long).startswith("ExchangeRefused(")

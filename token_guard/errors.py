@@ -136,6 +136,9 @@ class ExchangeRefused(TokenGuardError):
     def __str__(self) -> str:
         return f"{shown(self.error)}: {shown(self.description)}" if self.description else shown(self.error)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class RequestRejected(_Reasoned):
     """The request was judged and refused. Raised only as one of its subclasses.
