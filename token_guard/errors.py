@@ -73,6 +73,9 @@ TOLD_TO_CLIENT = frozenset({Reason.MISSING_TOKEN, *_DESCRIPTIONS})
 class TokenGuardError(Exception):
     """The root of everything that Token Guard raises on purpose."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class ConfigurationError(TokenGuardError):
     """A setting is missing, wrong or contradicts another. The message names the setting and the fix."""
@@ -97,9 +100,6 @@ class _Reasoned(TokenGuardError):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
 
 
 class TemporarilyUnavailable(_Reasoned):
@@ -135,9 +135,6 @@ class ExchangeRefused(TokenGuardError):
 
     def __str__(self) -> str:
         return f"{shown(self.error)}: {shown(self.description)}" if self.description else shown(self.error)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
 
 
 class RequestRejected(_Reasoned):

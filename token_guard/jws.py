@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, NoReturn
 
@@ -216,20 +216,10 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _object_or_none(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
-    members = dict(pairs)
-    return members if len(members) == len(pairs) else None
-
-
-def _float_or_none(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
-
-
-def _int_or_none(text: str) -> int | None:
+def _or_none(read: Callable[[Any], Any], found: Any) -> Any:
     try:
-        return int(text)
-    except ValueError:  # more digits than Python converts (sys.get_int_max_str_digits)
+        return read(found)
+    except ValueError:
         return None
 
 
@@ -250,8 +240,8 @@ def _without_odd_texts(value: Any) -> Any:
 
 _strict = json.JSONDecoder(object_pairs_hook=_unique_members, parse_float=_finite, parse_constant=_no_constant)
 _forgiving = json.JSONDecoder(
-    object_pairs_hook=_object_or_none,
-    parse_float=_float_or_none,
-    parse_int=_int_or_none,
+    object_pairs_hook=partial(_or_none, _unique_members),
+    parse_float=partial(_or_none, _finite),
+    parse_int=partial(_or_none, int),  # refuses more digits than sys.get_int_max_str_digits()
     parse_constant=_no_constant,
 )
