@@ -103,8 +103,8 @@ class Issuer:
         for name in ("jwks_uri", "metadata_url"):
             if getattr(self, name) is not None:
                 check_https(name, getattr(self, name))
-        if self.profile is not None:
-            check_profile(self.profile)
+        if self.profile not in (None, *PROFILES):
+            raise ConfigurationError(f"profile must be one of {', '.join(PROFILES)}, not {self.profile!r}")
         if self.scope_claims is not None:
             self._set("scope_claims", _claim_names("scope_claims", self.scope_claims))
         if self.role_claims is not None:
@@ -284,14 +284,6 @@ def fill_template(template: str, tenant: str) -> str:
 def is_guid(value: object) -> TypeGuard[str]:
     """Tell whether a value is a GUID in the form that issuers write."""
     return isinstance(value, str) and _GUID.fullmatch(value) is not None
-
-
-def check_profile(profile: object) -> Profile:
-    """Return `profile` if it is one. Raises ConfigurationError otherwise."""
-    for known in PROFILES:
-        if profile == known:
-            return known
-    raise ConfigurationError(f"profile must be one of {', '.join(PROFILES)}, not {profile!r}")
 
 
 def string_set(name: str, values: object) -> dict[str, None]:
