@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import httpx
@@ -114,21 +114,25 @@ class Client:
         return failed.value
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+@contextmanager
+def new_client() -> Iterator[Client]:
     with asyncio.Runner() as runner:
         client = Client(runner, Fetcher())
         yield client
         runner.run(client.fetcher.aclose())
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with new_client() as client:
+        yield client
 
 
 @pytest.fixture
 def fresh() -> Iterator[Client]:
     """A client that nobody has used."""
-    with asyncio.Runner() as runner:
-        client = Client(runner, Fetcher())
+    with new_client() as client:
         yield client
-        runner.run(client.fetcher.aclose())
 
 
 def test_brings_a_document(client: Client, serve: Callable[..., RawServer]) -> None:

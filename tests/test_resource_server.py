@@ -360,9 +360,6 @@ def test_a_key_that_was_not_given_is_unknown(issuer: LocalIssuer, validate: Vali
     with pytest.raises(InvalidToken) as refused:
         validate(server_for(issuer), token)
     assert refused.value.reason is Reason.UNKNOWN_KEY
-    known = f"no given key for alg {issuer.key.algorithm} and kid '{kid}'; jwks has ['{issuer.key.kid}']"
-    fix = "put the issuer's new keys there, or leave it out to fetch them"
-    assert refused.value.detail == f"{known}: {fix}"
     assert refused.value.detail == (
         f"no given key for alg {issuer.key.algorithm} and kid '{kid}'; jwks has ['{issuer.key.kid}']: put the issuer's"
         " new keys there, or leave it out to fetch them"

@@ -28,6 +28,8 @@ from .issuer import Issuer
 from .jws import read_document
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 TIMEOUT = 5.0  # seconds, from the first byte sent to the last received
@@ -136,12 +138,16 @@ class Fetcher:
     """
 
     def __init__(self, transport: "httpx.AsyncBaseTransport | None" = None, *, public_only: bool = False) -> None:
+        import httpx
+
         self._public_only = public_only
         self._known: cachetools.LRUCache[str, _Known] = cachetools.LRUCache(_BYTES_REMEMBERED, lambda known: known.size)
         try:
-            self._client = _client(transport, trust_env=not public_only)
-            # No proxy to this machine: it would look for its own, and read what plain http sends.
-            self._direct = _client(None, trust_env=False) if transport is None else self._client
+            tls = httpx.create_ssl_context()  # with the certificate authorities of the environment, in any case
+            self._client = self._direct = _client(transport, tls, trust_env=not public_only)
+            if transport is None and not public_only:
+                # No proxy to this machine: it would look for its own, and read what plain http sends.
+                self._direct = _client(None, tls, trust_env=False)
         except Exception as error:  # noqa: BLE001  # each kind of mistake there raises another kind
             names = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE"
             problem = f"no HTTP client can be made ({type(error).__name__}): look at the environment variables {names}"
@@ -249,12 +255,14 @@ class Fetcher:
             return response.status_code, response.headers, bytes(body)
 
 
-def _client(transport: "httpx.AsyncBaseTransport | None", *, trust_env: bool) -> "httpx.AsyncClient":
+def _client(
+    transport: "httpx.AsyncBaseTransport | None", tls: "ssl.SSLContext", *, trust_env: bool
+) -> "httpx.AsyncClient":
     import httpx
 
     return httpx.AsyncClient(
         transport=transport,
-        verify=httpx.create_ssl_context(),  # with the certificate authorities of the environment, in any case
+        verify=tls,
         trust_env=trust_env,
         follow_redirects=False,
         timeout=TIMEOUT,
