@@ -5,6 +5,7 @@ Scheme Object"; RFC 6750 3.
 """
 
 from contextlib import AbstractContextManager, AsyncExitStack
+from contextvars import Token
 from functools import lru_cache
 
 from fastapi.openapi.models import HTTPBearer
@@ -16,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from token_guard import AccessToken, ConfigurationError, MissingToken, ResourceServer, all_of
-from token_guard.guard import Guard, Refusal, Requirement, current_cell
+from token_guard.guard import Guard, Refusal, RequestCell, Requirement, current_cell
 
 from .connection import CELL, ConnectionCell, answer_refusal, error_handlers, request_view, route_path
 
@@ -66,11 +67,11 @@ class AccessTokenSecurity(SecurityBase):
         if cell is not None and cell.token is not None and cell.guard.resource_server is self._guard.resource_server:
             decided: ConnectionCell = cell
             return decided
-        cell = ConnectionCell(self._guard, scope)
+        cell = _Cell(self._guard, scope)
+        cell.enter()
         pending = self._guard.begin(cell, request_view(scope), route_path(scope))
         if pending is not None:
             await pending
-        _enter(cell)
         return cell
 
 
@@ -97,41 +98,68 @@ class _Refused(HTTPException):
         error_handlers(cell.scope)[_Refused] = answer_refusal
 
 
-class _Ending(AbstractContextManager["_Ending"]):
-    """Has the last word when the endpoint and then the request end: a refusal is the answer, whoever caught what."""
+class _Cell(ConnectionCell):
+    """The cell of one request. FastAPI ends an endpoint, its request and all that remains with a stack each."""
 
-    __slots__ = ("_cell", "_endpoint_ended", "_refused")
+    def enter(self) -> None:
+        """Be the current cell until the request ends, and hear how the endpoint ends."""
+        scope = self.scope
+        # Ended after the answer to a refusal: a circle of scope and cell is dearer to collect than all that we do.
+        scope["fastapi_middleware_astack"].push(_Leaving(scope, scope.get(CELL), current_cell.set(self)))
+        scope["fastapi_function_astack"].push(_Ending(self))
+        scope[CELL] = self
+
+    def refuse(self, error: Refusal) -> Refusal:
+        """Make `error` the answer, and have it raised when the endpoint and then the request end."""
+        if self.refusal is None:
+            _raise_last(self, "fastapi_function_astack", "fastapi_inner_astack")
+        return super().refuse(error)
+
+
+class _Leaving(AbstractContextManager["_Leaving"]):
+    """Takes a cell out of the scope and the context again."""
+
+    __slots__ = ("_before", "_outer", "_scope")
+
+    def __init__(self, scope: Scope, outer: object, before: Token[RequestCell | None]) -> None:
+        self._scope = scope
+        self._outer = outer
+        self._before = before
+
+    def __exit__(self, *error: object) -> None:
+        current_cell.reset(self._before)
+        self._scope[CELL] = self._outer
+
+
+class _Ending(AbstractContextManager["_Ending"]):
+    """Makes a refusal of which the cell does not know the answer, where it leaves the endpoint."""
+
+    __slots__ = ("_cell",)
 
     def __init__(self, cell: ConnectionCell) -> None:
         self._cell = cell
-        self._endpoint_ended = False
-        self._refused = False
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if not self._endpoint_ended:
-            self._endpoint_ended = True
-            if isinstance(error, Refusal):
-                self._cell.refuse(error)
-            self._refused = self._cell.refusal is not None  # a later refusal finds the response under way
-        # What is no Exception, such as a cancellation, leaves nobody to answer.
-        if self._refused and (error is None or isinstance(error, Exception)):
-            raise _Refused(self._cell) from None
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, Refusal):
+            self._cell.refuse(error)
 
 
-def _enter(cell: ConnectionCell) -> None:
-    """Make `cell` the current one until the request ends.
+def _raise_last(cell: ConnectionCell, name: str, *later: str) -> None:
+    """Have the refusal raised when the stack of this name ends, and then each later one, whoever caught what.
 
-    FastAPI ends an endpoint and a request with a stack each. A dependency that yields could not reach the bottom of
-    both, below dependencies that began earlier and may turn one error into another; the names in the scope can.
+    A dependency that yields could not reach the bottom of a stack, below dependencies that began earlier and may turn
+    one error into another; the names in the scope can. Where the endpoint has ended, so that the response is under way,
+    its stack comes to no end again, and nothing is raised.
     """
-    scope = cell.scope
-    # Ended after the answer to a refusal: a circle of scope and cell is dearer to collect than all that the guard does.
-    scope["fastapi_middleware_astack"].callback(scope.__setitem__, CELL, scope.get(CELL))
-    scope[CELL] = cell
-    ending = _Ending(cell)
-    for name in ("fastapi_function_astack", "fastapi_inner_astack"):
-        stack: AsyncExitStack = scope[name]
-        earlier = stack.pop_all()
-        stack.push(ending)
-        stack.push_async_exit(earlier)
-    scope["fastapi_inner_astack"].callback(current_cell.reset, current_cell.set(cell))
+
+    def end(kind: object, error: BaseException | None, traceback: object) -> None:
+        if later:
+            _raise_last(cell, *later)
+        # What is no Exception, such as a cancellation, leaves nobody to answer.
+        if error is None or isinstance(error, Exception):
+            raise _Refused(cell) from None
+
+    stack: AsyncExitStack = cell.scope[name]
+    earlier = stack.pop_all()
+    stack.push(end)
+    stack.push_async_exit(earlier)
