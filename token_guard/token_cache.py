@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from .trust import Trusted
 
 
-# Copied for each token: to make a new one, OpenSSL looks the algorithm up, for 1 to 2 us in the midst of a request.
-_SHA256 = hashlib.sha256()
-
-
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """A token that passed every rule, and whose signature one generation of its issuer's keys verified.
@@ -71,9 +67,7 @@ class TokenCache:
             return None
         if not raw_token.isascii():
             return None
-        sha256 = _SHA256.copy()
-        sha256.update(raw_token.encode())
-        return sha256.digest()
+        return hashlib.sha256(raw_token.encode()).digest()
 
     def get(self, digest: bytes) -> Remembered | None:
         """Return what is remembered under a digest."""
