@@ -23,6 +23,7 @@ from token_guard.algorithms import ALGORITHMS
 from token_guard.bearer import MAX_TOKEN_BYTES
 from token_guard.scopes import ScopeSet
 from token_guard.testing import LocalIssuer
+from token_guard.testing.keys import base64url
 from token_guard.token_cache import Remembered, TokenCache, TokenCacheStatistics
 
 NOW = 1_700_000_000.0
@@ -295,8 +296,16 @@ def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_holds(issuer: Local
 def test_knows_tokens_up_to_the_greatest_length() -> None:
     """The limit itself is within the limit; what is longer is refused unseen."""
     cache = TokenCache(1)
-    assert cache.digest("." * MAX_TOKEN_BYTES) is not None
-    assert cache.digest("." * (MAX_TOKEN_BYTES + 1)) is None
+    assert cache.digest("e" * MAX_TOKEN_BYTES) is not None
+    assert cache.digest("e" * (MAX_TOKEN_BYTES + 1)) is None
+
+
+@pytest.mark.parametrize("raw", ["", "yJhbGciOiJSUzI1NiJ9.e30.c2ln", "EyJ.e30.c2ln", " eyJ.e30.c2ln", "v2.local.c2ln"])
+def test_knows_no_token_that_does_not_begin_as_a_header_does(raw: str) -> None:
+    """The first byte of a header, `{`, is always written as `e`: what begins otherwise is refused or verified anew."""
+    cache = TokenCache(1)
+    assert cache.digest(raw) is None
+    assert {cache.digest(base64url(b"{" + bytes([after]))) is None for after in range(256)} == {False}
 
 
 def test_begins_anew_empty_and_as_large_as_before() -> None:

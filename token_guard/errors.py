@@ -85,10 +85,7 @@ class _Reasoned(TokenGuardError):
     """An error whose text is its reason and detail. It is made when it is read: most are counted and never printed."""
 
     reason: Reason
-
-    def __init__(self, reason: Reason, detail: str | Callable[[], str]) -> None:
-        self.reason = reason
-        self._detail = detail
+    _detail: str | Callable[[], str]
 
     @property
     def detail(self) -> str:
@@ -111,7 +108,8 @@ class TemporarilyUnavailable(_Reasoned):
     status: ClassVar[int] = 503
 
     def __init__(self, reason: Reason = Reason.KEYS_UNAVAILABLE, *, detail: str = "", retry_after: float = 1) -> None:
-        super().__init__(reason, detail)
+        self.reason = reason
+        self._detail = detail
         self.retry_after = retry_after
 
     @property
@@ -147,7 +145,8 @@ class RequestRejected(_Reasoned):
     error: ClassVar[str | None]
 
     def __init__(self, reason: Reason, *, detail: str | Callable[[], str] = "", scope: str | None = None) -> None:
-        super().__init__(reason, detail)
+        self.reason = reason
+        self._detail = detail
         self.scope = scope
 
     @property

@@ -73,9 +73,10 @@ class RequestCell:
     raw_token: str | None = None
     refusal: Refusal | None = None
     target: tuple[str, str] | None = None
+    render: Callable[[Refusal], Any]
 
     def __init__(self, render: Callable[[Refusal], Any]) -> None:
-        self.render: Callable[[Refusal], Any] = render
+        self.render = render
 
     def admit(self, token: "AccessToken", raw_token: str) -> None:
         """Let the request in with its access token."""

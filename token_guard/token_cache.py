@@ -63,7 +63,7 @@ class TokenCache:
         """Return the digest under which a token is remembered, or None where it is not: it may be no token at all."""
         if not self._size or not isinstance(raw_token, str) or len(raw_token) > MAX_TOKEN_BYTES:
             return None
-        if "." not in raw_token:  # an opaque token: to refuse it without looking takes 3 us instead of 4.5
+        if not raw_token.startswith("e"):  # no "{" of a header: to refuse it without looking takes 3 us instead of 4
             return None
         if not raw_token.isascii():
             return None
@@ -72,12 +72,11 @@ class TokenCache:
     def get(self, digest: bytes) -> Remembered | None:
         """Return what is remembered under a digest."""
         with self._lock:
-            remembered = self._remembered.get(digest)
-            if remembered is None:
+            if digest not in self._remembered:  # and no get(), which asks the same within one more call
                 self._misses += 1
-            else:
-                self._hits += 1
-            return remembered
+                return None
+            self._hits += 1
+            return self._remembered[digest]
 
     def put(self, digest: bytes, remembered: Remembered) -> None:
         """Remember a verified token, and forget the one that has not been used for longest where there is no room."""

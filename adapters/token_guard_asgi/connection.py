@@ -4,7 +4,6 @@ Its job is to translate: scope -> request, refusal -> response. It must not know
 sent. ASGI 3.0, "HTTP & WebSocket" and its extension "WebSocket Denial Response"; RFC 6750 3 is the core's.
 """
 
-from functools import partial
 from typing import Any
 
 from starlette.datastructures import URL
@@ -45,9 +44,18 @@ class ConnectionCell(RequestCell):
     """The guard's decision about one connection, and the guard that made it."""
 
     def __init__(self, guard: Guard, scope: Scope) -> None:
-        super().__init__(partial(_response, guard, scope))
         self.guard: Guard = guard
         self.scope: Scope = scope
+
+    def render(self, refusal: Refusal) -> Response:
+        """Return the response that a refusal demands."""
+        answer = self.guard.answer(refusal)
+        response = Response(answer.body, answer.status)
+        for name, value in answer.headers:
+            response.headers.append(name, value)
+        if self.scope.get("method") == "HEAD":
+            response.body = b""  # after Content-Length was counted as for GET (RFC 9110 9.3.2)
+        return response
 
     def refuse(self, error: Refusal) -> Refusal:
         """Make `error` the answer, and have Starlette give it where the error is raised.
@@ -64,8 +72,7 @@ class ConnectionCell(RequestCell):
         """Return what gives a refusal to the client: a response, or the end of a WebSocket where none can be sent."""
         if self.scope["type"] == "websocket" and (accepted or _DENIAL not in (self.scope.get("extensions") or ())):
             return _CLOSE
-        response: Response = self.render(refusal)
-        return response
+        return self.render(refusal)
 
 
 def error_handlers(scope: Scope) -> dict[type[Exception], Any]:
@@ -88,13 +95,3 @@ async def answer_refusal(connection: HTTPConnection, error: Exception) -> ASGIAp
         return None
     answer: ASGIApp = cell.answer(refusal, accepted=state is WebSocketState.CONNECTED)
     return answer
-
-
-def _response(guard: Guard, scope: Scope, refusal: Refusal) -> Response:
-    answer = guard.answer(refusal)
-    response = Response(answer.body, answer.status)
-    for name, value in answer.headers:
-        response.headers.append(name, value)
-    if scope.get("method") == "HEAD":
-        response.body = b""  # after Content-Length was counted as for GET (RFC 9110 9.3.2)
-    return response

@@ -4,8 +4,8 @@ It must not know what a token is, and shares the middleware's decision where the
 Scheme Object"; RFC 6750 3.
 """
 
+from collections.abc import Awaitable
 from contextlib import AbstractContextManager, AsyncExitStack
-from contextvars import Token
 from functools import lru_cache
 
 from fastapi.openapi.models import HTTPBearer
@@ -14,10 +14,9 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.types import Scope
 
 from token_guard import AccessToken, ConfigurationError, MissingToken, ResourceServer, all_of
-from token_guard.guard import Guard, Refusal, RequestCell, Requirement, current_cell
+from token_guard.guard import Guard, Refusal, Requirement, current_cell
 
 from .connection import CELL, ConnectionCell, answer_refusal, error_handlers, request_view, route_path
 
@@ -53,26 +52,20 @@ class AccessTokenSecurity(SecurityBase):
     async def __call__(self, connection: HTTPConnection, security_scopes: SecurityScopes) -> AccessToken:
         """Return the access token. FastAPI calls this for every request."""
         needed = _all_of(*security_scopes.scopes)
-        cell = await self._decided(connection.scope)
-        if cell.token is None:
+        cell = connection.scope.get(CELL)
+        if cell is None or cell.token is None or cell.guard.resource_server is not self._guard.resource_server:
+            cell = _Cell(self._guard, connection.scope)
+            pending = cell.begin()
+            if pending is not None:
+                await pending
+        token: AccessToken | None = cell.token
+        if token is None:
             cell.refuse(MissingToken(detail="the endpoint needs a token"))  # the first refusal stays, if there is one
-        elif refusal := needed.refusal(cell.token):
+        elif refusal := needed.refusal(token):
             cell.refuse(refusal)
-        if cell.token is None or cell.refusal is not None:
+        if token is None or cell.refusal is not None:
             raise _Refused(cell)
-        return cell.token
-
-    async def _decided(self, scope: Scope) -> ConnectionCell:
-        cell = scope.get(CELL)
-        if cell is not None and cell.token is not None and cell.guard.resource_server is self._guard.resource_server:
-            decided: ConnectionCell = cell
-            return decided
-        cell = _Cell(self._guard, scope)
-        cell.enter()
-        pending = self._guard.begin(cell, request_view(scope), route_path(scope))
-        if pending is not None:
-            await pending
-        return cell
+        return token
 
 
 @lru_cache  # the scopes of an endpoint are the same for every request
@@ -99,36 +92,29 @@ class _Refused(HTTPException):
 
 
 class _Cell(ConnectionCell):
-    """The cell of one request. FastAPI ends an endpoint, its request and all that remains with a stack each."""
+    """The cell of one request, and the current one from the dependency to the end of all that FastAPI does for it."""
 
-    def enter(self) -> None:
-        """Be the current cell until the request ends, and hear how the endpoint ends."""
+    def begin(self) -> Awaitable[None] | None:
+        """Have the guard decide about the request, as `Guard.begin` does."""
         scope = self.scope
-        # Ended after the answer to a refusal: a circle of scope and cell is dearer to collect than all that we do.
-        scope["fastapi_middleware_astack"].push(_Leaving(scope, scope.get(CELL), current_cell.set(self)))
+        # Left after the answer to a refusal: a circle of scope and cell is dearer to collect than all that we do.
+        scope["fastapi_middleware_astack"].enter_context(self)
         scope["fastapi_function_astack"].push(_Ending(self))
-        scope[CELL] = self
+        return self.guard.begin(self, request_view(scope), route_path(scope))
+
+    def __enter__(self) -> None:
+        self._outer, self.scope[CELL] = self.scope.get(CELL), self
+        self._before = current_cell.set(self)
+
+    def __exit__(self, *error: object) -> None:
+        current_cell.reset(self._before)
+        self.scope[CELL] = self._outer
 
     def refuse(self, error: Refusal) -> Refusal:
         """Make `error` the answer, and have it raised when the endpoint and then the request end."""
         if self.refusal is None:
             _raise_last(self, "fastapi_function_astack", "fastapi_inner_astack")
         return super().refuse(error)
-
-
-class _Leaving(AbstractContextManager["_Leaving"]):
-    """Takes a cell out of the scope and the context again."""
-
-    __slots__ = ("_before", "_outer", "_scope")
-
-    def __init__(self, scope: Scope, outer: object, before: Token[RequestCell | None]) -> None:
-        self._scope = scope
-        self._outer = outer
-        self._before = before
-
-    def __exit__(self, *error: object) -> None:
-        current_cell.reset(self._before)
-        self._scope[CELL] = self._outer
 
 
 class _Ending(AbstractContextManager["_Ending"]):

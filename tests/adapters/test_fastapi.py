@@ -707,6 +707,38 @@ async def test_refusal_after_the_response_comes_too_late() -> None:
     assert (response.status_code, response.json()) == (200, "done")
 
 
+@pytest.mark.parametrize(("scope", "expected"), [("function", LACKING), ("request", (200, None))])
+async def test_refusal_of_a_dependency_counts_until_the_response(scope: Any, expected: tuple[int, str | None]) -> None:
+    """Before the response, what a dependency demands at its end is the answer, even where it began before ours."""
+    app = FastAPI()
+
+    async def demanding() -> AsyncIterator[None]:
+        yield
+        with suppress(RequestRejected):
+            current_access_token().require("delete:contacts")
+
+    @app.get("/", dependencies=[Depends(demanding, scope=scope)])
+    async def endpoint(token: AnyToken) -> str:
+        return "done"
+
+    assert outcome(await fetch(app, "/", READER)) == expected
+
+
+async def test_error_handlers_of_the_application_have_the_token() -> None:
+    """The handler of an error that is no refusal still belongs to the request."""
+    app = FastAPI()
+
+    @app.exception_handler(LookupError)
+    def handle(request: Request, error: LookupError) -> PlainTextResponse:
+        return PlainTextResponse(current_access_token().subject)
+
+    @app.get("/")
+    async def endpoint(token: AnyToken) -> None:
+        raise LookupError("on purpose")
+
+    assert (await fetch(app, "/", READER)).text == "reader"
+
+
 async def test_cancelled_request_stays_cancelled() -> None:
     """A refusal does not keep a request alive that was given up."""
     app = FastAPI()
