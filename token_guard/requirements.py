@@ -61,6 +61,10 @@ class _Scope(Requirement):
     def needs(self, token: "AccessToken") -> Needs:
         return Needs((self.name,), lacking_scopes=self.name not in token.scopes)
 
+    def refusal(self, token: "AccessToken") -> InsufficientScope | None:
+        # What most operations demand, and nearly all tokens meet: 0.1 us instead of 0.35.
+        return None if self.name in token.scopes else super().refusal(token)
+
     def __str__(self) -> str:
         return f"scope {self.name}"
 
