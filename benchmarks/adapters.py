@@ -5,10 +5,10 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
-from benchmarks.applications import BODY, FRAMEWORKS, Guarding
+from benchmarks.applications import BODY, FRAMEWORKS, Guarding, fastapi_with_idle_dependency
 from benchmarks.measure import Case, Timing, finish, measure
 from benchmarks.plan import Plan
-from benchmarks.report import Cell, Chart, Table, say
+from benchmarks.report import AT_MOST, Cell, Chart, Table, say
 from benchmarks.tokens import FLOOR, bare, mint, resource_server
 from token_guard.testing import LocalIssuer
 from token_guard_asgi import TokenGuardMiddleware
@@ -27,6 +27,7 @@ def run(plan: Plan) -> Iterator[Table]:
         for kind, guarding in (("open", None), ("hit", organizer)):
             ask, requests = client(framework, guarding, tokens)
             cases.append(Case(f"{framework}, {kind}", ask, requests, FLOOR))
+    cases += idle_dependency(tokens)
     cases += connections(organizer, tokens)
     timings = measure(cases, plan.rounds)
     floor = timings.pop(FLOOR)
@@ -35,9 +36,9 @@ def run(plan: Plan) -> Iterator[Table]:
         _row(timings[unguarded], timings[guarded], floor)
         for unguarded, guarded in zip(names[::2], names[1::2], strict=True)
     ]
-    columns = ("guarded", "open, best µs", "with a hit", "added", "added / bare RS256", "of medians", "at most")
+    columns = ("guarded", "open, best µs", "with a hit", "added", "added / bare RS256", "of medians", AT_MOST)
     chart = Chart("adapters.svg", ("added / bare RS256",), "times the bare signature check")
-    yield Table("What a hit adds in process", columns, rows, chart=chart)
+    yield Table("What a hit adds in process", columns, rows, chart=chart, limited="added / bare RS256")
 
 
 def _row(unguarded: Timing, guarded: Timing, floor: Timing) -> tuple[Cell, ...]:
@@ -53,6 +54,13 @@ def client(framework: str, guarding: Guarding, tokens: list[str]) -> tuple[Calla
     if framework in ("Starlette", "FastAPI"):
         return partial(_ask_asgi, app), [_scope("http", token) for token in tokens]
     return partial(_ask_wsgi, app), [_environ(token) for token in tokens]
+
+
+def idle_dependency(tokens: list[str]) -> Iterator[Case]:
+    """What FastAPI takes for any security dependency at all."""
+    requests = [_scope("http", token) for token in tokens]
+    for kind, app in (("open", FRAMEWORKS["FastAPI"](None)), ("idle", fastapi_with_idle_dependency())):
+        yield Case(f"of that FastAPI's own, {kind}", partial(_ask_asgi, app), requests, FLOOR)
 
 
 def connections(organizer: Any, tokens: list[str]) -> Iterator[Case]:

@@ -93,6 +93,30 @@ def fastapi(guarding: Guarding) -> Any:
     return app
 
 
+def fastapi_with_idle_dependency() -> Any:
+    """An application with a security dependency that does nothing: what of the guard is FastAPI's."""
+    from fastapi import FastAPI, Security
+    from fastapi.openapi.models import HTTPBearer
+    from fastapi.requests import HTTPConnection
+    from fastapi.responses import PlainTextResponse
+    from fastapi.security import SecurityScopes
+    from fastapi.security.base import SecurityBase
+
+    class Idle(SecurityBase):
+        model, scheme_name = HTTPBearer(), "Idle"
+
+        async def __call__(self, connection: HTTPConnection, security_scopes: SecurityScopes) -> None:
+            return None
+
+    app = FastAPI()
+
+    @app.get("/", response_class=PlainTextResponse)
+    async def answer(nothing: Annotated[None, Security(Idle(), scopes=["read:contacts"])]) -> str:
+        return BODY
+
+    return app
+
+
 def flask(guarding: Guarding) -> Any:
     """An application whose guard, where it has one, is an extension."""
     from flask import Flask, request

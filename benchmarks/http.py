@@ -24,7 +24,7 @@ import httpx
 
 from benchmarks.applications import FRAMEWORK, FRAMEWORKS, GUARD, GUARDS, ISSUER, JWKS
 from benchmarks.plan import Plan
-from benchmarks.report import Cell, Chart, Table, say
+from benchmarks.report import AT_MOST, Cell, Chart, Table, say
 from benchmarks.tokens import mint
 from token_guard.testing import LocalIssuer
 
@@ -72,7 +72,7 @@ def run(plan: Plan) -> Iterator[Table]:
         environment = {ISSUER: issuer.url, JWKS: str(jwks), TOKENS: str(tokens)}
         for framework in FRAMEWORKS:
             for processes in plan.processes:
-                say(f"http: {framework}, {processes} processes")
+                say(f"http: {framework}, {_counted(processes)}")
                 seen[framework, processes] = measured(framework, processes, environment, plan)
     yield costs(seen, min(plan.processes))
     yield rates(seen, plan.processes)
@@ -176,9 +176,10 @@ def costs(seen: dict[tuple[str, int], dict[str, Server]], processes: int) -> Tab
             ratio = added / signature if guard in ("cold", "hit") and signature > 0 else None
             at_most = COLD_AT_MOST if guard == "cold" else None
             rows.append((f"{framework}, {guard}", best[guard], middle[guard], added, ratio, at_most))
-    columns = ("server", "best µs", "median µs", "added", "added / by signature check", "at most")
-    title = f"Processor time of a request, {processes} process{'es' * (processes > 1)}"
-    return Table(title, columns, rows, chart=Chart("http.svg", ("best µs",), "µs"))
+    columns = ("server", "best µs", "median µs", "added", "added / by signature check", AT_MOST)
+    title = f"Processor time of a request, {_counted(processes)}"
+    chart = Chart("http.svg", ("best µs",), "µs")
+    return Table(title, columns, rows, chart=chart, limited="added / by signature check")
 
 
 def rates(seen: dict[tuple[str, int], dict[str, Server]], processes: tuple[int, ...]) -> Table:
@@ -192,3 +193,7 @@ def rates(seen: dict[tuple[str, int], dict[str, Server]], processes: tuple[int, 
     note = f"wrk runs on the same {os.cpu_count()} processors."
     chart = Chart("rates.svg", columns, "by number of processes")
     return Table("Requests a second", ("server, by processes", *columns), rows, note=note, chart=chart)
+
+
+def _counted(processes: int) -> str:
+    return f"{processes} process{'es' * (processes > 1)}"

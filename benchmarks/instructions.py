@@ -24,7 +24,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from benchmarks.plan import Plan
-from benchmarks.report import Cell, Table, say
+from benchmarks.report import AT_MOST, Cell, Table, say
 from benchmarks.tokens import AUDIENCE, mint
 from token_guard.testing import LocalIssuer, SigningKey
 
@@ -79,8 +79,8 @@ def judged(name: str, counts: Counts, record: Mapping[str, int] | None) -> Table
     note = "cold: above the bare check. hit: all of them."
     if record is None:
         note += " Nothing was on record; scripts/bench instructions --record changes that."
-    columns = ("RS256, instructions", "counted", "on record", "change", "at most")
-    return Table(f"Instructions: {name}", columns, rows, note=note, failure="; ".join(risen))
+    columns = ("RS256, instructions", "counted", "on record", "change", AT_MOST)
+    return Table(f"Instructions: {name}", columns, rows, note=note, failure="; ".join(risen), limited="counted")
 
 
 def counted(times: int) -> Counts:

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from time import process_time
 
 from benchmarks.plan import Plan
-from benchmarks.report import Cell, Table, say
+from benchmarks.report import AT_MOST, Cell, Table, say
 from benchmarks.tokens import AUDIENCE, stream
 from token_guard import Issuer, ResourceServer
 from token_guard.testing import LocalIssuer
 
 BYTES_AT_MOST = 950
-COLLECTION_AT_MOST = 80.0  # milliseconds, with 100,000 tokens
+COLLECTION_AT_MOST = 80.0 / 100_000  # milliseconds for each token
 _COLLECTIONS = 5
 
 
@@ -46,9 +46,9 @@ def run(plan: Plan) -> Iterator[Table]:
     gc.unfreeze()
     rows: list[tuple[Cell, ...]] = [
         ("bytes a remembered token", held, BYTES_AT_MOST),
-        (f"milliseconds of a full garbage collection of {count:,}", collection, COLLECTION_AT_MOST),
+        (f"milliseconds of a full garbage collection of {count:,}", collection, COLLECTION_AT_MOST * count),
     ]
-    yield Table("Memory of the cache of verified tokens", ("what", "measured", "at most"), rows)
+    yield Table("Memory of the cache of verified tokens", ("what", "measured", AT_MOST), rows, limited="measured")
 
 
 def _collection() -> float:

@@ -69,6 +69,7 @@ def _joserfc(issuer: LocalIssuer) -> Validate:
     from joserfc.jwk import KeySet
     from joserfc.jwt import JWTClaimsRegistry, decode
 
+    warnings.filterwarnings("ignore", "EdDSA is deprecated")  # RFC 9864; it is what nearly all issuers write
     keys, algorithms = KeySet.import_key_set(issuer.jwks()), [issuer.key.algorithm]  # type: ignore[arg-type]
     registry = JWTClaimsRegistry(
         iss={"essential": True, "value": issuer.url},

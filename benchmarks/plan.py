@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is measured.
+    """What is measured, and the `name` of so much of it.
 
     `rounds` that every case takes part in; `tokens` distinct ones, each used once a round; `rotating` in the larger
     list of hits; `remembered` in the cache whose memory is measured; `distinct` through a cache of a hundredth as many.
@@ -14,6 +14,7 @@ class Plan:
     `only` cases of validation whose name contains one of these, unless there are none; `record` the instructions.
     """
 
+    name: str
     rounds: int
     tokens: int
     rotating: int
@@ -30,6 +31,7 @@ class Plan:
 
 
 QUICK = Plan(
+    name="quick",
     rounds=15,
     tokens=200,
     rotating=10_000,
@@ -42,6 +44,7 @@ QUICK = Plan(
     refreshes=50,
 )
 FULL = Plan(
+    name="full",
     rounds=60,
     tokens=200,
     rotating=10_000,
@@ -54,6 +57,7 @@ FULL = Plan(
     refreshes=200,
 )
 TINY = Plan(
+    name="tiny",
     rounds=1,
     tokens=2,
     rotating=4,

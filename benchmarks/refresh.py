@@ -10,7 +10,7 @@ from statistics import quantiles
 from time import perf_counter
 
 from benchmarks.plan import Plan
-from benchmarks.report import Cell, Table, say
+from benchmarks.report import AT_MOST, Cell, Table, say
 from benchmarks.tokens import AUDIENCE, mint
 from token_guard import ResourceServer
 from token_guard.testing import LocalIssuer
@@ -47,8 +47,8 @@ def run(plan: Plan) -> Iterator[Table]:
         at_most = P99_AT_MOST if name == "p99" else None
         rows.append((name, while_quiet, while_busy, while_busy / while_quiet, at_most))
     note = f"One refresh every {PAUSE * 1e3:.0f} ms, {len(busy):,} and {len(quiet):,} validations."
-    columns = ("of validations", "quiet µs", "while keys are refreshed µs", "ratio", "at most")
-    yield Table("Latency while keys are refreshed", columns, rows, note=note)
+    columns = ("of validations", "quiet µs", "while keys are refreshed µs", "ratio", AT_MOST)
+    yield Table("Latency while keys are refreshed", columns, rows, note=note, limited="ratio")
 
 
 def latencies(validate: Callable[[str], object], tokens: list[str], going_on: Callable[[], bool]) -> list[float]:

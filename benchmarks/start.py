@@ -54,7 +54,6 @@ def run(plan: Plan) -> Iterator[Table]:
             lambda jwks: ResourceServer(issuer=issuer.url, audience=AUDIENCE, jwks=jwks),
             document,
             pyjwt,
-            INDEX_AT_MOST,
         ),
     ]
     yield table(f"Indexing a set of {KEYS} keys", measure(cases, plan.rounds).values())

@@ -29,6 +29,7 @@ _CLAIMS = {
     "permissions": ["read:contacts", "create:contacts"],
     "org_id": "org_abc123",
     "https://north.example/tier": 3,
+    "https://north.example/email": "somebody.who.organizes.so.much@contacts.north.example",
 }
 
 

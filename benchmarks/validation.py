@@ -31,9 +31,11 @@ def run(plan: Plan) -> Iterator[Table]:
     issuers = {algorithm: LocalIssuer(algorithm=algorithm) for algorithm in COLD_AT_MOST}
     good = [case for issuer in issuers.values() for case in accepted(issuer, plan)]
     bad = list(refused(issuers["RS256"], plan.tokens))
-    chosen = [case for case in (*good, *bad) if not plan.only or any(word in case.name for word in plan.only)]
+    chosen = [
+        case for case in (*good, *bad) if not plan.only or any(word.lower() in case.name.lower() for word in plan.only)
+    ]
     if not chosen:
-        raise ValueError(f"--only matches none of: {', '.join(case.name for case in (*good, *bad))}")
+        raise ValueError(f"--only matches none of: {'; '.join(case.name for case in (*good, *bad))}")
     wanted = {name for case in chosen for name in (case.name, case.floor)}
     say(f"validation: {len(wanted)} cases, {plan.rounds} rounds")
     timings = measure([case for case in (*good, *bad) if case.name in wanted], plan.rounds)

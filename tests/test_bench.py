@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,7 +52,9 @@ def test_prints_what_it_writes(report: dict[str, Any]) -> None:
     """Versions, the machine and its load come first, as nobody could judge the numbers without."""
     lines = report["text"].splitlines()
     assert f"cryptography {version('cryptography')}" in lines
-    assert [line.split()[0] for line in lines[:6]] == ["date", "python", "cryptography", "pyjwt", "machine", "load"]
+    assert [line.split()[0] for line in lines[:7]] == [
+        *("date", "python", "cryptography", "pyjwt", "machine", "load", "run")
+    ]
     assert set(report["tables"]) <= set(lines)
 
 
@@ -89,7 +92,7 @@ def test_measures_every_refusal(report: dict[str, Any]) -> None:
 def test_measures_what_a_guard_adds_in_each_framework(report: dict[str, Any]) -> None:
     """And what it adds to that which is no request."""
     rows = report["tables"]["What a hit adds in process"]
-    assert first_cells(rows) == [*FRAMEWORKS, "WebSocket of 100 messages", "lifespan"]
+    assert first_cells(rows) == [*FRAMEWORKS, "of that FastAPI's own", "WebSocket of 100 messages", "lifespan"]
     assert all(row["added"] == pytest.approx(row["with a hit"] - row["open, best µs"]) for row in rows)
 
 
@@ -124,13 +127,43 @@ def test_keeps_to_chosen_cases_and_their_floor() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["validation", "--only", "nothing"], ["nothing"], ["--full"], ["memory", "--docs"]]
+    ("options", "told"),
+    [
+        (["validation", "--only", "nothing"], "--only matches none of: bare RS256; cold RS256;"),
+        (["Validaton"], "there is no 'Validaton'; known are validation, adapters,"),
+        (["Validaton"], "did you mean validation?"),
+        (["--full"], "not allowed with argument --tiny"),
+        (["--docs"], "--docs writes results.md: measure everything, scripts/bench --full --docs"),
+        (["memory", "--only", "hit"], "name it, scripts/bench validation --only"),
+        (["validation", "--record"], "name it, scripts/bench instructions --record"),
+        (["memory", "--json", "no-such-folder/report.json"], "no-such-folder/report.json cannot be written"),
+        (["memory", "--json", "docs"], "docs cannot be written: name a file in a folder that is there"),
+    ],
 )
-def test_refuses_options_that_fit_nothing(options: list[str]) -> None:
-    """Exit status 2, as for every wrong option."""
+def test_refuses_options_that_fit_nothing(options: list[str], told: str) -> None:
+    """Exit status 2, as for every wrong option, before anything is measured."""
     with pytest.raises(subprocess.CalledProcessError) as failed:
         bench(*options)
     assert failed.value.returncode == 2
+    assert told in failed.value.stderr
+
+
+def test_case_does_not_matter_to_only() -> None:
+    """Nobody remembers how a case is spelled."""
+    assert "\ncold ES256 " in bench("validation", "--only", "COLD es").stdout
+
+
+def test_ends_in_one_line_where_it_is_interrupted() -> None:
+    """Ctrl-C is no failure to be looked into."""
+    command = [sys.executable, "-m", "benchmarks", "memory"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        while not running.stdout.readline().startswith("run "):
+            pass
+        running.send_signal(signal.SIGINT)
+        assert running.stderr.read().splitlines()[-1] == "bench: interrupted"
+    assert running.returncode == 130
 
 
 def test_help_installs_nothing(tmp_path: Path) -> None:
@@ -197,6 +230,11 @@ async def waits() -> None:
     await Forever()
 
 
+def test_tokens_are_as_long_as_is_said() -> None:
+    """Of the hosted service's usual size: all numbers depend on it."""
+    assert {len(token) for token in mint(LocalIssuer(), 3)} == {984}
+
+
 def test_refuses_to_measure_what_waits() -> None:
     """An event loop would be measured with it."""
     with pytest.raises(AssertionError, match="waits"):
@@ -238,7 +276,7 @@ def test_has_a_record_for_each_case_it_counts() -> None:
     assert all(record.keys() == {"cold", "hit"} for record in records.values())
 
 
-TABLE = Table("Cold < hot", ("case", "µs", "at most"), [("a & b", 1.234, None), ("c", 12_345, 2.0)])
+TABLE = Table("Cold < hot", ("case", "µs", "at most"), [("a & b", 1.234, None), ("c", 12_345, 2.0)], limited="µs")
 
 
 MARKDOWN = """\
@@ -247,13 +285,13 @@ MARKDOWN = """\
 | case | µs | at most |
 | --- | ---: | ---: |
 | a & b | 1.23 |  |
-| c | 12,345 | 2.00 |"""
+| c | 12,345 | 2.00, missed |"""
 
 
 @pytest.mark.parametrize(
     ("shape", "shown"),
     [
-        (as_text, "Cold < hot\ncase       µs  at most\na & b    1.23\nc      12,345     2.00"),
+        (as_text, "Cold < hot\ncase       µs       at most\na & b    1.23\nc      12,345  2.00, missed"),
         (
             as_markdown,
             MARKDOWN,
@@ -262,7 +300,10 @@ MARKDOWN = """\
             as_json,
             {
                 "title": "Cold < hot",
-                "rows": [{"case": "a & b", "µs": 1.234, "at most": None}, {"case": "c", "µs": 12_345, "at most": 2.0}],
+                "rows": [
+                    {"case": "a & b", "µs": 1.234, "at most": None, "missed": False},
+                    {"case": "c", "µs": 12_345, "at most": 2.0, "missed": True},
+                ],
             },
         ),
     ],
@@ -270,6 +311,13 @@ MARKDOWN = """\
 def test_shows_a_table(shape: Callable[[Table], object], shown: object) -> None:
     """The same numbers for a terminal, a page and a program."""
     assert shape(TABLE) == shown
+
+
+@pytest.mark.parametrize(("measured", "missed"), [(1.504, False), (1.506, True), (0.2, False)])
+def test_misses_what_is_more_in_the_digits_that_are_shown(measured: float, missed: bool) -> None:
+    """1.50 beside 1.50 is no miss."""
+    row = ("cold", measured, 1.5)
+    assert Table("", ("case", "ratio", "at most"), [row], limited="ratio").missed(row) is missed
 
 
 def test_draws_a_bar_for_each_number() -> None:

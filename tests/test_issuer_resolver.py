@@ -153,6 +153,19 @@ def test_a_remembered_token_stays_remembered_while_its_issuer_is_trusted(server_
     assert not trust.still_holds(found)
 
 
+def test_a_token_outlives_no_issuer_that_others_pushed_out(server_of: ServerOf) -> None:
+    """What was found of an issuer is gone: its token is verified anew, and remembered again."""
+    red, blue = tenant("red"), tenant("blue")
+    server = server_of(Tenants(red.url, blue.url), red, blue, at_most=1)
+    token = red.token()
+    for one in (token, token, token, blue.token()):
+        server.validate(one)
+    gc.collect()
+    server.validate(token)
+    statistics = server.token_cache_statistics()
+    assert (statistics.hits, statistics.misses) == (1, 4)
+
+
 def test_changed_settings_count_at_once(server_of: ServerOf) -> None:
     """SEC-02: what was verified under other settings, or other keys, is judged anew."""
     red = tenant("red")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 import token_guard.access_token as access_token
@@ -331,6 +332,23 @@ def test_tells_how_often_it_was_asked(issuer: LocalIssuer, clock: Clock) -> None
     server.validate(raw)
     reason(ResourceServer.validate, server, issuer.expired())
     assert server.token_cache_statistics() == TokenCacheStatistics(size=2, max_size=2, hits=1, misses=7)
+
+
+def test_counts_no_hit_where_the_signature_is_checked_all_the_same(issuer: LocalIssuer, clock: Clock) -> None:
+    """In an outage keys are due for a refresh: a dashboard must not show a cache that helps."""
+    monotonic, answers = Clock(), [httpx.Response(200, json=issuer.jwks())]
+    transport = httpx.MockTransport(lambda _: answers.pop() if answers else httpx.Response(503))
+    options: dict[str, Any] = {"jwks": None, "jwks_uri": f"{issuer.url}jwks.json", "keys": KeyPolicy(time_to_live=600)}
+    server = server_for(issuer, clock, transport=transport, monotonic=monotonic, **options)
+    raw = issuer.token()
+    server.warm_up()
+    server.validate(raw)
+    server.validate(raw)
+    monotonic.now += 601
+    for _ in range(3):
+        server.validate(raw)
+    assert server.token_cache_statistics() == TokenCacheStatistics(size=1, max_size=10_000, hits=1, misses=4)
+    server.close()
 
 
 def test_counts_no_look_for_what_is_never_remembered(issuer: LocalIssuer, clock: Clock) -> None:

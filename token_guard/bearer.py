@@ -4,7 +4,6 @@ Knows nothing about what a token is made of. RFC 6750 2.1 and 3.1; RFC 9110 11.
 """
 
 import re
-import string
 from collections.abc import Sequence
 
 from .errors import InvalidRequest, InvalidToken, MissingToken, Reason
@@ -13,7 +12,6 @@ MAX_TOKEN_BYTES = 16 * 1024  # our own bound: common servers limit all header fi
 
 _SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +|$|(?=,))")  # a comma: a field repeated after a bare scheme
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_TOKEN68_BYTES = f"{string.ascii_letters}{string.digits}._~+/-".encode()
 
 _NOT_BEARER = 'an Authorization header was sent, but it is not "Bearer <token>"'
 _NOT_ONE_TOKEN = (
@@ -46,7 +44,7 @@ def bearer_credential(headers: Sequence[tuple[str, str]]) -> str:
         MissingToken, InvalidToken: as `bearer_token`.
     """
     joined = ",".join([value for name, value in headers if name.lower() == "authorization"]).strip(" \t")
-    if joined.startswith("Bearer "):  # as nearly everybody writes it: a microsecond less than the expression
+    if joined.startswith("Bearer "):  # as nearly everybody writes it: 0.25 us less than the expression
         credential = joined[7:].lstrip(" ")
     else:
         scheme = _SCHEME.match(joined)
@@ -61,11 +59,7 @@ def bearer_credential(headers: Sequence[tuple[str, str]]) -> str:
 def not_one_token(credential: str) -> InvalidRequest | None:
     """Return the refusal of a credential that is not exactly one token68; None where it is.
 
-    No access token is anything else. So this is asked where one is refused, and costs no request that is let in: 1 to
-    2 us.
+    No access token is anything else. So this is asked where one is refused, and costs no request that is let in:
+    half a microsecond.
     """
-    # Nearly all credentials hold nothing but these characters: to delete them costs a fifth of the expression's 3 us.
-    rest = credential.encode("latin-1", "replace").translate(None, _TOKEN68_BYTES)
-    if (rest or not credential) and _TOKEN68.fullmatch(credential) is None:
-        return InvalidRequest(detail=_NOT_ONE_TOKEN)
-    return None
+    return None if _TOKEN68.fullmatch(credential) else InvalidRequest(detail=_NOT_ONE_TOKEN)

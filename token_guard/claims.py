@@ -52,7 +52,7 @@ class ClaimPolicy:
 
     def __post_init__(self) -> None:
         compile_scope_pattern(self.scope_pattern)  # a wrong one is told now
-        # Prepared once, into slots: a cached_property makes every attribute of its object 8 times as dear to read.
+        # Prepared once, into slots: a cached_property makes every attribute of its object twice as dear to read.
         required = _REQUIRED[self.profile] if self.client_ids is None else _REQUIRED_OF_CLIENTS
         required = required if self.max_token_age is None else (*required, "iat")
         types = {name: _is_text if name == "scope" else _is_text_list for name in self.scope_claims} | _TYPES
@@ -114,7 +114,7 @@ def claims_have_their_types(claims: Mapping[str, Any], policy: ClaimPolicy) -> N
             raise _missing(name, policy)
     types = policy.types
     for name, value in claims.items():
-        # Most claims are texts: to ask that first saves a microsecond of forty.
+        # Most claims are texts: to ask that first saves 0.1 us of the 6 that we add to a signature.
         if name in _NOT_TEXT if type(value) is str else name in types and not types[name](value):
             raise _malformed(name)
     if not claims.get("aud", True):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEEWAY = 30.0  # seconds
 MAX_LEEWAY = 300.0
-DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 10 MB where it is full
+DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 7 MB where it is full of usual ones
 
 _Judged = tuple[UnverifiedToken, Trusted, Algorithm, int | None]  # and the generation of keys before they are chosen
 
@@ -54,8 +54,8 @@ class ResourceServer:
     `leeway` (at most 300) forgives clocks that differ; `max_token_age` counts from `iat`. `scope_implications`: what
     else a scope grants. `scope_pattern`: how a scope is spelled from `{action}` and `{resource}`. `is_revoked` is asked
     on every validation, remembered or not; where it raises, or answers with anything but a bool, the token could not be
-    checked. `token_cache_size`: how many verified tokens are remembered, by a digest, until they expire or their key is
-    withdrawn; 0 remembers none.
+    checked. `token_cache_size`: how many verified tokens are remembered at most, by a digest. One is used until it
+    expires or its key is withdrawn, and forgotten where others need the room; 0 remembers none.
 
     Does NOT check scopes: that is what `requires_scope` and `AccessToken.require` are for.
 
@@ -281,9 +281,9 @@ class ResourceServer:
         if remembered is None:
             return None
         trusted = remembered.trusted()
-        if trusted is None or (trusted.resolved and not self._trust.still_holds(trusted)):
-            return None
-        if remembered.generation != trusted.keys.generation():
+        is_current = trusted is not None and remembered.generation == trusted.keys.generation()
+        if trusted is None or not is_current or (trusted.resolved and not self._trust.still_holds(trusted)):
+            self._token_cache.was_outdated()
             return None
         token = AccessToken(remembered.payload, trusted.policy, remembered.scopes)
         now = self._clock()

@@ -4,21 +4,22 @@ It must not know what a token is, and shares the middleware's decision where the
 Scheme Object"; RFC 6750 3.
 """
 
-from collections.abc import Awaitable
-from contextlib import AbstractContextManager, AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from contextvars import Token
 from functools import lru_cache
 
+from fastapi import HTTPException
 from fastapi.openapi.models import HTTPBearer
 from fastapi.openapi.models import SecurityBase as SecurityBaseModel
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp
 
 from token_guard import AccessToken, ConfigurationError, MissingToken, ResourceServer, all_of
-from token_guard.guard import Guard, Refusal, Requirement, current_cell
+from token_guard.guard import Guard, Refusal, RequestCell, Requirement, current_cell
 
-from .connection import CELL, ConnectionCell, answer_refusal, error_handlers, request_view, route_path
+from .connection import CELL, ConnectionCell, error_handlers, request_view, route_path
 
 __all__ = ["AccessTokenSecurity"]
 
@@ -34,9 +35,11 @@ class AccessTokenSecurity(SecurityBase):
         async def list_events(token: Annotated[AccessToken, Security(access_token, scopes=["read:calendar"])]): ...
 
     Demands all of `scopes`. Inside the endpoint `current_access_token`, `requires` and `token.require` work as behind
-    TokenGuardMiddleware, whose decision is used where it was made for the same resource server. Does NOT close an
-    application: an endpoint without the dependency is open, an unknown path is 404 and a body that cannot be read is
-    refused before any dependency runs. Put TokenGuardMiddleware around what must be closed by default.
+    TokenGuardMiddleware, whose decision is used where it was made for the same resource server. To a dependency that
+    yields, a refusal is an `HTTPException` whose `__cause__` says why.
+
+    Does NOT close an application: an endpoint without the dependency is open, an unknown path is 404 and a body that
+    cannot be read is refused before any dependency runs. Put TokenGuardMiddleware around what must be closed.
 
     `scheme_name` is its name in OpenAPI; two resource servers in one application need two names.
 
@@ -52,20 +55,20 @@ class AccessTokenSecurity(SecurityBase):
     async def __call__(self, connection: HTTPConnection, security_scopes: SecurityScopes) -> AccessToken:
         """Return the access token. FastAPI calls this for every request."""
         needed = _all_of(*security_scopes.scopes)
-        cell = connection.scope.get(CELL)
+        cell: ConnectionCell | None = connection.scope.get(CELL)
         if cell is None or cell.token is None or cell.guard.resource_server is not self._guard.resource_server:
-            cell = _Cell(self._guard, connection.scope)
-            pending = cell.begin()
+            cell = ConnectionCell(self._guard, connection.scope)
+            pending = self._guard.begin(cell, request_view(connection.scope), route_path(connection.scope))
             if pending is not None:
                 await pending
-        token: AccessToken | None = cell.token
-        if token is None:
+            _enter(cell)
+        if cell.token is None:
             cell.refuse(MissingToken(detail="the endpoint needs a token"))  # the first refusal stays, if there is one
-        elif refusal := needed.refusal(token):
+        elif refusal := needed.refusal(cell.token):
             cell.refuse(refusal)
-        if token is None or cell.refusal is not None:
-            raise _Refused(cell)
-        return token
+        if cell.token is None or cell.refusal is not None:
+            raise _Refused(cell) from cell.refusal
+        return cell.token
 
 
 @lru_cache  # the scopes of an endpoint are the same for every request
@@ -88,64 +91,59 @@ class _Refused(HTTPException):
 
     def __init__(self, cell: ConnectionCell) -> None:
         super().__init__(0, detail="the request was refused")
-        error_handlers(cell.scope)[_Refused] = answer_refusal
+        self.cell = cell
+        error_handlers(cell.scope)[_Refused] = _answer
 
 
-class _Cell(ConnectionCell):
-    """The cell of one request, and the current one from the dependency to the end of all that FastAPI does for it."""
-
-    def begin(self) -> Awaitable[None] | None:
-        """Have the guard decide about the request, as `Guard.begin` does."""
-        scope = self.scope
-        # Left after the answer to a refusal: a circle of scope and cell is dearer to collect than all that we do.
-        scope["fastapi_middleware_astack"].enter_context(self)
-        scope["fastapi_function_astack"].push(_Ending(self))
-        return self.guard.begin(self, request_view(scope), route_path(scope))
-
-    def __enter__(self) -> None:
-        self._outer, self.scope[CELL] = self.scope.get(CELL), self
-        self._before = current_cell.set(self)
-
-    def __exit__(self, *error: object) -> None:
-        current_cell.reset(self._before)
-        self.scope[CELL] = self._outer
-
-    def refuse(self, error: Refusal) -> Refusal:
-        """Make `error` the answer, and have it raised when the endpoint and then the request end."""
-        if self.refusal is None:
-            _raise_last(self, "fastapi_function_astack", "fastapi_inner_astack")
-        return super().refuse(error)
+async def _answer(connection: HTTPConnection, error: _Refused) -> ASGIApp | None:
+    # The cell in the scope may be another resource server's, or gone.
+    return error.cell.answer_on(connection)
 
 
 class _Ending(AbstractContextManager["_Ending"]):
-    """Makes a refusal of which the cell does not know the answer, where it leaves the endpoint."""
+    """Has the last word when the endpoint and then the request end: a refusal is the answer, whoever caught what.
 
-    __slots__ = ("_cell",)
+    A class, since a stack looks for a context manager first: to find that a method is none takes it 1 us a request.
+    """
+
+    __slots__ = ("_cell", "_endpoint_ended", "_refused")
 
     def __init__(self, cell: ConnectionCell) -> None:
         self._cell = cell
+        self._endpoint_ended = False
+        self._refused = False
 
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if isinstance(error, Refusal):
-            self._cell.refuse(error)
-
-
-def _raise_last(cell: ConnectionCell, name: str, *later: str) -> None:
-    """Have the refusal raised when the stack of this name ends, and then each later one, whoever caught what.
-
-    A dependency that yields could not reach the bottom of a stack, below dependencies that began earlier and may turn
-    one error into another; the names in the scope can. Where the endpoint has ended, so that the response is under way,
-    its stack comes to no end again, and nothing is raised.
-    """
-
-    def end(kind: object, error: BaseException | None, traceback: object) -> None:
-        if later:
-            _raise_last(cell, *later)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not self._endpoint_ended:
+            self._endpoint_ended = True
+            if isinstance(error, Refusal):
+                self._cell.refuse(error)
+            self._refused = self._cell.refusal is not None  # a later refusal finds the response under way
         # What is no Exception, such as a cancellation, leaves nobody to answer.
-        if error is None or isinstance(error, Exception):
-            raise _Refused(cell) from None
+        if self._refused and (error is None or isinstance(error, Exception)):
+            raise _Refused(self._cell) from self._cell.refusal
 
-    stack: AsyncExitStack = cell.scope[name]
-    earlier = stack.pop_all()
-    stack.push(end)
-    stack.push_async_exit(earlier)
+
+def _enter(cell: ConnectionCell) -> None:
+    """Make `cell` the current one until the request ends.
+
+    FastAPI ends an endpoint and a request with a stack each. A dependency that yields could not reach the bottom of
+    both, below dependencies that began earlier and may turn one error into another; the names in the scope can.
+    """
+    scope = cell.scope
+    # Ended after the answer to a refusal: a circle of scope and cell is dearer to collect than all that the guard does.
+    scope["fastapi_middleware_astack"].callback(scope.__setitem__, CELL, scope.get(CELL))
+    scope[CELL] = cell
+    ending = _Ending(cell)
+    for name in ("fastapi_function_astack", "fastapi_inner_astack"):
+        stack: AsyncExitStack = scope[name]
+        earlier = stack.pop_all()
+        stack.push(ending)
+        stack.push_async_exit(earlier)
+    scope["fastapi_inner_astack"].callback(_leave, current_cell.set(cell))
+
+
+def _leave(before: Token[RequestCell | None]) -> None:
+    # A route class of the application's may run its endpoints in tasks of their own, and their contexts end with them.
+    with suppress(ValueError):
+        current_cell.reset(before)

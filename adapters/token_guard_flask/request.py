@@ -27,7 +27,7 @@ from token_guard.guard import (
 
 _SERVED = "token_guard.served"  # the key by which an environ tells that it came through `wsgi_app`
 
-# Past Flask's proxies: through them an attribute is read in 1.3 us instead of 0.2, and set in 0.8 instead of 0.3.
+# Past Flask's proxies: through them an attribute is read in 0.4 us instead of 0.06, and set in 0.2 instead of 0.1.
 _current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
 _current_g: Callable[[], Any] = g._get_current_object  # noqa: SLF001
 

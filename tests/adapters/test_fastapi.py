@@ -1,9 +1,11 @@
 """The FastAPI dependency: alone and behind the middleware it refuses alike, and it documents itself."""
 
+import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -11,15 +13,29 @@ import anyio.to_thread
 import httpx
 import pytest
 import sentry_sdk
-from blockbuster import blockbuster_ctx
-from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, HTTPException, Request, Security, WebSocket
+from blockbuster import BlockBuster, blockbuster_ctx
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Body,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Request,
+    Response,
+    Security,
+    WebSocket,
+)
 from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.integrations.fastapi import FastApiIntegration
 from sentry_sdk.integrations.starlette import StarletteIntegration
 from sentry_sdk.transport import Transport
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount
 from starlette.testclient import WebSocketDenialResponse
@@ -30,9 +46,11 @@ from token_guard import (
     AccessToken,
     ChallengePolicy,
     ConfigurationError,
+    InsufficientScope,
     MissingToken,
     RequestRejected,
     ResourceServer,
+    TemporarilyUnavailable,
     TokenGuardError,
     current_access_token,
     requires_scope,
@@ -129,9 +147,10 @@ PLACES = [alone, with_guard_inside, behind_guard, mounted]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_blocks_the_event_loop() -> Iterator[None]:
-    with blockbuster_ctx():
-        yield
+def nothing_blocks() -> Iterator[BlockBuster]:
+    """Have every call fail that blocks the event loop."""
+    with blockbuster_ctx() as watch:
+        yield watch
 
 
 @pytest.fixture(autouse=True)
@@ -707,9 +726,8 @@ async def test_refusal_after_the_response_comes_too_late() -> None:
     assert (response.status_code, response.json()) == (200, "done")
 
 
-@pytest.mark.parametrize(("scope", "expected"), [("function", LACKING), ("request", (200, None))])
-async def test_refusal_of_a_dependency_counts_until_the_response(scope: Any, expected: tuple[int, str | None]) -> None:
-    """Before the response, what a dependency demands at its end is the answer, even where it began before ours."""
+async def test_what_a_dependency_demands_at_its_end_counts() -> None:
+    """Before the response it is the answer, even where the dependency began before ours."""
     app = FastAPI()
 
     async def demanding() -> AsyncIterator[None]:
@@ -717,26 +735,142 @@ async def test_refusal_of_a_dependency_counts_until_the_response(scope: Any, exp
         with suppress(RequestRejected):
             current_access_token().require("delete:contacts")
 
-    @app.get("/", dependencies=[Depends(demanding, scope=scope)])
+    @app.get("/", dependencies=[Depends(demanding, scope="function")])
     async def endpoint(token: AnyToken) -> str:
         return "done"
 
-    assert outcome(await fetch(app, "/", READER)) == expected
+    assert outcome(await fetch(app, "/", READER)) == LACKING
 
 
-async def test_error_handlers_of_the_application_have_the_token() -> None:
-    """The handler of an error that is no refusal still belongs to the request."""
+async def unavailable() -> AsyncIterator[None]:
+    """A dependency of the application whose other API is down."""
+    try:
+        yield
+    except LookupError as error:
+        raise TemporarilyUnavailable(detail="the other API") from error
+
+
+@pytest.mark.parametrize("options", APPLICATIONS.values(), ids=APPLICATIONS)
+async def test_dependency_that_began_before_may_refuse(options: dict[str, Any]) -> None:
+    """A refusal that such a dependency makes of another error is the answer, as if the endpoint had raised it."""
+    app = FastAPI(**options)
+
+    @app.get("/", dependencies=[Depends(unavailable, scope="function")])
+    async def endpoint(token: AnyToken) -> None:
+        raise LookupError("on purpose")
+
+    assert outcome(await fetch(app, "/", READER)) == (503, "keys_unavailable")
+
+
+async def test_refusal_is_answered_by_the_cell_that_made_it() -> None:
+    """Where two resource servers guard an endpoint, the one that is content does not answer for the other."""
+    app = FastAPI()
+    both = {"Authorization": f"Bearer {ISSUER.token('read:contacts', audience=['organize', 'reports'])}"}
+    reports = AccessTokenSecurity(resource_server("reports"))
+
+    @app.get("/")
+    async def endpoint(
+        one: AnyToken,
+        between: Annotated[None, Depends(unavailable, scope="function")],
+        other: Annotated[AccessToken, Security(reports)],
+    ) -> None:
+        raise LookupError("on purpose")
+
+    assert outcome(await fetch(app, "/", both)) == (503, "keys_unavailable")
+
+
+async def test_a_mounted_router_may_run_in_a_task_of_its_own() -> None:
+    """Middleware of Starlette's between the application and the router runs it in another task and context."""
+
+    async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    app, router = FastAPI(), APIRouter()
+
+    @router.get("/")
+    async def endpoint(token: ReaderToken) -> str | None:
+        return token.subject
+
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=pass_on)]
+    app.router.routes.append(Mount("/api", routes=router.routes, middleware=middleware))
+    assert (await fetch(app, "/api/", READER)).json() == "reader"
+    assert outcome(await fetch(app, "/api/", WRITER)) == LACKING
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_endpoint_may_run_in_a_task_of_its_own() -> None:
+    """As where a route class of the application's gives every endpoint so much time."""
+
+    class Timed(APIRoute):
+        def get_route_handler(self) -> Any:
+            handle = super().get_route_handler()
+
+            async def handle_in_time(request: Request) -> Response:
+                return await asyncio.wait_for(handle(request), 60)
+
+            return handle_in_time
+
+    app, router = FastAPI(), APIRouter(route_class=Timed)
+
+    @router.get("/")
+    async def endpoint(token: ReaderToken) -> str | None:
+        return current_access_token().subject
+
+    app.include_router(router)
+    assert (await fetch(app, "/", READER)).json() == "reader"
+    assert outcome(await fetch(app, "/", WRITER)) == LACKING
+
+
+async def test_an_error_handler_that_demands_gets_no_token() -> None:
+    """The guard of a single endpoint ends with it: what the handler of its error demands would come too late."""
     app = FastAPI()
 
     @app.exception_handler(LookupError)
-    def handle(request: Request, error: LookupError) -> PlainTextResponse:
-        return PlainTextResponse(current_access_token().subject)
+    async def handle(request: Request, error: LookupError) -> PlainTextResponse:
+        with suppress(RequestRejected):
+            current_access_token().require("delete:contacts")
+        return PlainTextResponse("details")
 
     @app.get("/")
     async def endpoint(token: AnyToken) -> None:
         raise LookupError("on purpose")
 
-    assert (await fetch(app, "/", READER)).text == "reader"
+    with pytest.raises(ConfigurationError, match="no guard has decided"):
+        await fetch(app, "/", READER)
+
+
+@pytest.mark.skipif(not hasattr(FastAPI, "frontend"), reason="FastAPI before it serves files")
+@pytest.mark.parametrize("options", APPLICATIONS.values(), ids=APPLICATIONS)
+def test_files_of_a_guarded_application_are_guarded(
+    options: dict[str, Any], tmp_path: Path, nothing_blocks: BlockBuster
+) -> None:
+    """FastAPI solves an application's dependencies for its files, too, outside of an endpoint's handlers."""
+    nothing_blocks.deactivate()  # FastAPI looks for files in the event loop
+    (tmp_path / "index.html").write_text("secret")
+    app = FastAPI(dependencies=[Security(access_token, scopes=["read:contacts"])], **options)
+    app.frontend("/", directory=tmp_path)
+    client = TestClient(app)
+    assert outcome(client.get("/index.html", headers=WRITER)) == LACKING
+    assert outcome(client.get("/index.html")) == (401, "missing_token")
+    assert client.get("/index.html", headers=READER).text == "secret"
+
+
+async def test_dependency_learns_why_a_request_was_refused() -> None:
+    """What passes through an earlier dependency is FastAPI's kind of error; its cause is the refusal."""
+    causes: list[BaseException | None] = []
+
+    async def watching() -> AsyncIterator[None]:
+        try:
+            yield
+        except HTTPException as error:
+            causes.append(error.__cause__)
+            raise
+
+    app = FastAPI()
+    add_endpoints(app, Depends(watching))
+    for path, headers in (("/async", WRITER), ("/by-hand", READER)):
+        assert outcome(await fetch(app, path, headers)) == LACKING
+    assert [type(cause) for cause in causes] == [InsufficientScope] * 2
 
 
 async def test_cancelled_request_stays_cancelled() -> None:
