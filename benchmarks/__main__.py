@@ -128,7 +128,7 @@ def circumstances(plan: Plan) -> dict[str, Any]:
     busy = ": busy with other work, so that times are uncertain" if load > processors / 2 else ""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "python": f"{platform.python_version()}, {'with' if optimised else 'without'} --enable-optimizations",
+        "python": f"{platform.python_version()}, configured {'with' if optimised else 'without'} --enable-optimizations",
         **{name: version(name) for name in ("cryptography", "pyjwt")},
         "machine": f"{platform.machine()}, {processors} processors",
         "load": f"{load:.1f}{busy}",

@@ -527,7 +527,7 @@ def test_asking_without_a_guard_is_a_configuration_error(cell: RequestCell | Non
         "no guard has decided about this request: put the Token Guard middleware (ASGI, Django) or extension (Flask)"
         " around the application, before anything that asks for the access token:"
         " token_guard_asgi.TokenGuardMiddleware, token_guard_django.TokenGuardMiddleware"
-        " or token_guard_flask.TokenGuard"
+        " or token_guard_flask.TokenGuard. An endpoint of FastAPI may have Security(AccessTokenSecurity(...)) instead"
     )
 
 

@@ -107,7 +107,7 @@ def _decided_cell() -> RequestCell:
             "no guard has decided about this request: put the Token Guard middleware (ASGI, Django) or extension"
             " (Flask) around the application, before anything that asks for the access token:"
             " token_guard_asgi.TokenGuardMiddleware, token_guard_django.TokenGuardMiddleware or"
-            " token_guard_flask.TokenGuard"
+            " token_guard_flask.TokenGuard. An endpoint of FastAPI may have Security(AccessTokenSecurity(...)) instead"
         )
     return cell
 

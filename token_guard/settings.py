@@ -34,7 +34,8 @@ def read_settings(values: Mapping[str, object], where: str, *, also: tuple[str, 
         known = (*_SETTINGS, *also)
         spelled = str(unknown).upper().removeprefix(SETTINGS_PREFIX)
         meant = "".join(f"; did you mean {where}{name}?" for name in get_close_matches(spelled, known, 1))
-        raise ConfigurationError(f"{where}{unknown} is not a setting; known are {', '.join(known)}{meant}")
+        in_code = "" if meant else "; all else is said in code, to ResourceServer(...)"
+        raise ConfigurationError(f"{where}{unknown} is not a setting; known are {', '.join(known)}{meant}{in_code}")
     for name, value in values.items():
         if isinstance(value, str) and not value.strip():
             fix = "is required and empty" if name in _REQUIRED else "is set but empty: unset it, or give it a value"
