@@ -123,12 +123,12 @@ def file(text: str) -> Path:
 
 def circumstances(plan: Plan) -> dict[str, Any]:
     """Return what the numbers depend on: versions, the machine, and how busy it is before we begin."""
-    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    configured = "with" if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else "without"
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     busy = ": busy with other work, so that times are uncertain" if load > processors / 2 else ""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "python": f"{platform.python_version()}, configured {'with' if optimised else 'without'} --enable-optimizations",
+        "python": f"{platform.python_version()}, configured {configured} --enable-optimizations",
         **{name: version(name) for name in ("cryptography", "pyjwt")},
         "machine": f"{platform.machine()}, {processors} processors",
         "load": f"{load:.1f}{busy}",
