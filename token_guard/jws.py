@@ -87,7 +87,7 @@ def read_unverified(raw: object) -> UnverifiedToken:
     signing_input, _, last = encoded.rpartition(b".")
     first, dot, second = signing_input.partition(b".")
     if not dot or _DOT in second:
-        raise malformed(partial(_not_three, encoded[:7], encoded.count(b".") + 1))
+        raise malformed(scheme_hint(encoded) or partial(_not_three, encoded.count(b".") + 1))
     header = _remembered_header(first)
     try:
         payload = decode_base64url(second)
@@ -164,9 +164,8 @@ def malformed(detail: str | Callable[[], str]) -> InvalidToken:
     return InvalidToken(Reason.MALFORMED, detail=detail)
 
 
-def _not_three(beginning: bytes, count: int) -> str:
-    """Say what is wrong with a text of so many segments. It is told the beginning alone, so as not to keep a token."""
-    return scheme_hint(beginning) or f"the token has {count} segments, not three{_OTHER_FORMS.get(count, '')}"
+def _not_three(count: int) -> str:
+    return f"the token has {count} segments, not three{_OTHER_FORMS.get(count, '')}"
 
 
 def _read_header(segment: bytes) -> Header:
