@@ -34,9 +34,11 @@ class Tenants:
     def __init__(self, *urls: str) -> None:
         self.known: dict[str, object] = {url: Issuer(url) for url in urls}
         self.asked: list[str] = []
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def __call__(self, url: str) -> Any:
         self.asked.append(url)
+        self.meanwhile()
         answer = self.known.get(url)
         if isinstance(answer, Exception):
             raise answer
@@ -163,7 +165,21 @@ def test_a_token_outlives_no_issuer_that_others_pushed_out(server_of: ServerOf) 
     gc.collect()
     server.validate(token)
     statistics = server.token_cache_statistics()
-    assert (statistics.hits, statistics.misses) == (1, 4)
+    assert (statistics.hits, statistics.misses, statistics.outdated) == (2, 3, 1)
+
+
+def test_a_key_that_is_withdrawn_while_the_resolver_answers_verifies_nothing(server_of: ServerOf) -> None:
+    """The resolver may take its time: the keys are looked at after it, for a token that is remembered as for any."""
+    red = tenant("red")
+    tenants = Tenants(red.url)
+    server = server_of(tenants, red)
+    token, kid = red.token(), red.key.kid
+    for _ in range(2):
+        server.validate(token)
+    red.rotate()
+    red.withdraw(kid)
+    tenants.meanwhile = server.refresh
+    assert refusal(server, token) is Reason.UNKNOWN_KEY
 
 
 def test_changed_settings_count_at_once(server_of: ServerOf) -> None:

@@ -317,11 +317,11 @@ def test_begins_anew_empty_and_as_large_as_before() -> None:
     assert (cache.get(b"before"), cache.get(b"other")) == (remembered, None)
     with cache._lock:
         cache.begin_anew()
-        assert cache.statistics() == TokenCacheStatistics(size=0, max_size=2, hits=0, misses=0)
+        assert cache.statistics() == TokenCacheStatistics(size=0, max_size=2, hits=0, misses=0, outdated=0)
     for digest in (b"1", b"2", b"3"):
         cache.put(digest, remembered)
     assert [cache.get(digest) for digest in (b"1", b"2", b"3")] == [None, remembered, remembered]
-    assert cache.statistics() == TokenCacheStatistics(size=2, max_size=2, hits=2, misses=1)
+    assert cache.statistics() == TokenCacheStatistics(size=2, max_size=2, hits=2, misses=1, outdated=0)
 
 
 def test_tells_how_often_it_was_asked(issuer: LocalIssuer, clock: Clock) -> None:
@@ -331,10 +331,10 @@ def test_tells_how_often_it_was_asked(issuer: LocalIssuer, clock: Clock) -> None
         server.validate(raw)
     server.validate(raw)
     reason(ResourceServer.validate, server, issuer.expired())
-    assert server.token_cache_statistics() == TokenCacheStatistics(size=2, max_size=2, hits=1, misses=7)
+    assert server.token_cache_statistics() == TokenCacheStatistics(size=2, max_size=2, hits=1, misses=7, outdated=0)
 
 
-def test_counts_no_hit_where_the_signature_is_checked_all_the_same(issuer: LocalIssuer, clock: Clock) -> None:
+def test_counts_the_hits_whose_signature_is_checked_all_the_same(issuer: LocalIssuer, clock: Clock) -> None:
     """In an outage keys are due for a refresh: a dashboard must not show a cache that helps."""
     monotonic, answers = Clock(), [httpx.Response(200, json=issuer.jwks())]
     transport = httpx.MockTransport(lambda _: answers.pop() if answers else httpx.Response(503))
@@ -347,7 +347,9 @@ def test_counts_no_hit_where_the_signature_is_checked_all_the_same(issuer: Local
     monotonic.now += 601
     for _ in range(3):
         server.validate(raw)
-    assert server.token_cache_statistics() == TokenCacheStatistics(size=1, max_size=10_000, hits=1, misses=4)
+    assert server.token_cache_statistics() == TokenCacheStatistics(
+        size=1, max_size=10_000, hits=4, misses=1, outdated=3
+    )
     server.close()
 
 

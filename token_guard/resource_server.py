@@ -281,9 +281,10 @@ class ResourceServer:
         if remembered is None:
             return None
         trusted = remembered.trusted()
-        is_current = trusted is not None and remembered.generation == trusted.keys.generation()
-        if trusted is None or not is_current or (trusted.resolved and not self._trust.still_holds(trusted)):
-            self._token_cache.was_outdated()
+        is_trusted = trusted is not None and (not trusted.resolved or self._trust.still_holds(trusted))
+        # The keys last: while a resolver takes its time, one may be withdrawn.
+        if trusted is None or not is_trusted or remembered.generation != trusted.keys.generation():
+            self._token_cache.count_outdated()
             return None
         token = AccessToken(remembered.payload, trusted.policy, remembered.scopes)
         now = self._clock()

@@ -41,14 +41,16 @@ class Remembered:
 class TokenCacheStatistics:
     """How many tokens a cache holds of how many at most, and how often one was known.
 
-    `hits`: tokens that needed no signature check, also those that are refused all the same, as expired or revoked.
-    `misses`: all others that look like a JWT, also those that are then refused. Both are 0 where the cache is off.
+    `hits`: tokens that were known, also those that are refused all the same, as expired or revoked. `outdated`: hits
+    whose signature was checked all the same, as the keys had changed or were due to be fetched. `misses`: all others
+    that look like a JWT, also those that are then refused. None is counted where the cache is off.
     """
 
     size: int
     max_size: int
     hits: int
     misses: int
+    outdated: int
 
 
 class TokenCache:
@@ -79,11 +81,10 @@ class TokenCache:
             self._hits += 1
             return self._remembered[digest]
 
-    def was_outdated(self) -> None:
-        """Count what was found last as a miss: the keys changed since, or may have."""
+    def count_outdated(self) -> None:
+        """Count that what was found is of no use: the keys changed since, or may have."""
         with self._lock:
-            self._hits -= 1
-            self._misses += 1
+            self._outdated += 1
 
     def put(self, digest: bytes, remembered: Remembered) -> None:
         """Remember a verified token, and forget the one that has not been used for longest where there is no room."""
@@ -93,10 +94,10 @@ class TokenCache:
     def statistics(self) -> TokenCacheStatistics:
         """Return what is held, and how often it was asked for."""
         with self._lock:
-            return TokenCacheStatistics(len(self._remembered), self._size, self._hits, self._misses)
+            return TokenCacheStatistics(len(self._remembered), self._size, self._hits, self._misses, self._outdated)
 
     def begin_anew(self) -> None:
         """Begin anew in a forked child, whose lock may be held by a thread that it does not have."""
         self._lock = threading.Lock()
         self._remembered: cachetools.LRUCache[bytes, Remembered] = cachetools.LRUCache(self._size)
-        self._hits = self._misses = 0
+        self._hits = self._misses = self._outdated = 0

@@ -4,7 +4,7 @@ It must not know what a token is, and shares the middleware's decision where the
 Scheme Object"; RFC 6750 3.
 """
 
-from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from contextlib import AbstractContextManager, AsyncExitStack
 from contextvars import Token
 from functools import lru_cache
 
@@ -36,7 +36,7 @@ class AccessTokenSecurity(SecurityBase):
 
     Demands all of `scopes`. Inside the endpoint `current_access_token`, `requires` and `token.require` work as behind
     TokenGuardMiddleware, whose decision is used where it was made for the same resource server. To a dependency that
-    yields, a refusal is an `HTTPException` whose `__cause__` says why.
+    yields, a refusal is an `HTTPException` whose `refusal` says why.
 
     Does NOT close an application: an endpoint without the dependency is open, an unknown path is 404 and a body that
     cannot be read is refused before any dependency runs. Put TokenGuardMiddleware around what must be closed.
@@ -67,7 +67,7 @@ class AccessTokenSecurity(SecurityBase):
         elif refusal := needed.refusal(cell.token):
             cell.refuse(refusal)
         if cell.token is None or cell.refusal is not None:
-            raise _Refused(cell) from cell.refusal
+            raise _Refused(cell)
         return cell.token
 
 
@@ -85,13 +85,14 @@ def _all_of(*scopes: str) -> Requirement:
 class _Refused(HTTPException):
     """Takes a refusal from a dependency to the application's exception handlers, where ours waits for it.
 
-    An HTTPException, because every other error of a dependency is a crash to FastAPI's telemetry. Its status is one
-    that no handler of the application can be registered for.
+    An HTTPException, because every other error of a dependency is a crash to FastAPI's telemetry. Its status is none
+    that an application has a handler for. `refusal` is no `__cause__`: whoever raised that again would close a circle.
     """
 
     def __init__(self, cell: ConnectionCell) -> None:
         super().__init__(0, detail="the request was refused")
         self.cell = cell
+        self.refusal = cell.refusal
         error_handlers(cell.scope)[_Refused] = _answer
 
 
@@ -121,7 +122,7 @@ class _Ending(AbstractContextManager["_Ending"]):
             self._refused = self._cell.refusal is not None  # a later refusal finds the response under way
         # What is no Exception, such as a cancellation, leaves nobody to answer.
         if self._refused and (error is None or isinstance(error, Exception)):
-            raise _Refused(self._cell) from self._cell.refusal
+            raise _Refused(self._cell) from None
 
 
 def _enter(cell: ConnectionCell) -> None:
@@ -140,10 +141,13 @@ def _enter(cell: ConnectionCell) -> None:
         earlier = stack.pop_all()
         stack.push(ending)
         stack.push_async_exit(earlier)
-    scope["fastapi_inner_astack"].callback(_leave, current_cell.set(cell))
+    scope["fastapi_inner_astack"].callback(_leave, cell, current_cell.set(cell))
 
 
-def _leave(before: Token[RequestCell | None]) -> None:
-    # A route class of the application's may run its endpoints in tasks of their own, and their contexts end with them.
-    with suppress(ValueError):
+def _leave(cell: ConnectionCell, before: Token[RequestCell | None]) -> None:
+    try:
         current_cell.reset(before)
+    except ValueError:
+        # A route class of the application's may run endpoints in a task of its own, whose context is out of our reach,
+        # and may serve others: there the cell is one that nothing was decided about.
+        cell.access = cell.token = cell.raw_token = None

@@ -88,7 +88,8 @@ class TokenGuardMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        cell = _GuardedConnection(self._guard, scope, receive, send)
+        cell = ConnectionCell(self._guard, scope)
+        exchange = _Exchange(cell, receive, send)
         request, path = request_view(scope), route_path(scope)
         del scope  # it holds the token, and error trackers send the locals of a traceback away
         pending = self._guard.begin(cell, request, path)
@@ -101,28 +102,27 @@ class TokenGuardMiddleware:
             cell.scope["auth"] = AuthCredentials() if token is None else TokenCredentials(token)
             before = current_cell.set(cell)
             try:
-                await self.app(cell.scope, receive, cell.send)
+                await self.app(cell.scope, receive, exchange.send)
             except Exception as error:
-                if cell.refusal_for(error) is None:
+                if exchange.refusal_for(error) is None:
                     raise
             finally:
                 current_cell.reset(before)
                 # The outer guard's again; and no circle is left for the garbage collector, dearer than all of this.
                 cell.scope[CELL] = outer
-        if cell.refusal is not None and cell.open:
-            await cell.send_answer(cell.refusal)
+        if cell.refusal is not None and exchange.open:
+            await exchange.answer(cell.refusal)
 
 
-class _GuardedConnection(ConnectionCell):
-    """A connection, and the messages sent on it. A refusal takes the application's place for as long as it can."""
+class _Exchange:
+    """The messages of one connection. A refusal takes the application's place for as long as it can."""
 
     open = True  # whether the answer can still be ours
     _accepted = False
     _answered = False
 
-    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
-        self.guard = guard
-        self.scope = scope
+    def __init__(self, cell: ConnectionCell, receive: Receive, send: Send) -> None:
+        self._cell = cell
         self._receive = receive
         self._outer_error = sys.exception()  # what our caller handles is none of the application's
         self._send = send
@@ -138,24 +138,24 @@ class _GuardedConnection(ConnectionCell):
         if kind in _BEGINNINGS:
             # An error page is sent while the error is handled: Starlette's handlers do so, and do not tell what it was.
             error = sys.exception() if kind == "http.response.start" else None
-            if error is not self._outer_error or self.refusal is not None:
+            if error is not self._outer_error or self._cell.refusal is not None:
                 refusal = self.refusal_for(None if error is self._outer_error else error)
                 if refusal is not None:
-                    return self.send_answer(refusal)
+                    return self.answer(refusal)
             self.open = self._accepted = _BEGINNINGS[kind]
         return self._send(message)
 
     def refusal_for(self, error: BaseException | None) -> Refusal | None:
         """Return the refusal that the client gets in place of `error`, or of what the application has to say."""
         if self.open and isinstance(error, Refusal):
-            self.refuse(error)
-        return self.refusal if self.open or self._answered else None
+            self._cell.refuse(error)
+        return self._cell.refusal if self.open or self._answered else None
 
-    async def send_answer(self, refusal: Refusal) -> None:
+    async def answer(self, refusal: Refusal) -> None:
         """Send a refusal as the answer."""
         self.open, self._answered = False, True
-        answer = self.answer(refusal, accepted=self._accepted)
-        await answer(self.scope, self._receive, self._send)
+        answer = self._cell.answer(refusal, accepted=self._accepted)
+        await answer(self._cell.scope, self._receive, self._send)
 
 
 async def _nothing() -> None:

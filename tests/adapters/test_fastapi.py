@@ -5,6 +5,7 @@ import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -821,6 +822,40 @@ async def test_an_endpoint_may_run_in_a_task_of_its_own() -> None:
     assert outcome(await fetch(app, "/", WRITER)) == LACKING
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_context_that_serves_others_keeps_no_token() -> None:
+    """A route class may run endpoints in one context for all: the token of one request opens nothing to the next."""
+    shared = copy_context()
+
+    class Sharing(APIRoute):
+        def get_route_handler(self) -> Any:
+            handle = super().get_route_handler()
+
+            async def handle_elsewhere(request: Request) -> Response:
+                return await asyncio.create_task(handle(request), context=shared)
+
+            return handle_elsewhere
+
+    app, router = FastAPI(), APIRouter(route_class=Sharing)
+
+    @router.get("/guarded")
+    async def guarded(token: ReaderToken) -> str | None:
+        return token.subject
+
+    @router.get("/unguarded")
+    @requires_scope("read:contacts")
+    async def unguarded() -> str:
+        return "secret"
+
+    app.include_router(router)
+    assert (await fetch(app, "/guarded", READER)).json() == "reader"
+    for headers in ({}, JUNK, READER):
+        with pytest.raises(ConfigurationError, match="no guard has decided"):
+            await fetch(app, "/unguarded", headers)
+    assert outcome(await fetch(app, "/guarded", WRITER)) == LACKING
+    assert (await fetch(app, "/guarded", READER)).json() == "reader"
+
+
 async def test_an_error_handler_that_demands_gets_no_token() -> None:
     """The guard of a single endpoint ends with it: what the handler of its error demands would come too late."""
     app = FastAPI()
@@ -863,7 +898,7 @@ async def test_dependency_learns_why_a_request_was_refused() -> None:
         try:
             yield
         except HTTPException as error:
-            causes.append(error.__cause__)
+            causes.append(getattr(error, "refusal", None))
             raise
 
     app = FastAPI()
