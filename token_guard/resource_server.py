@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEEWAY = 30.0  # seconds
 MAX_LEEWAY = 300.0
-DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 7 MB where it is full of usual ones
+DEFAULT_TOKEN_CACHE_SIZE = 10_000  # tokens; some 8 MB where it is full of usual ones
 
 _Judged = tuple[UnverifiedToken, Trusted, Algorithm, int | None]  # and the generation of keys before they are chosen
 
