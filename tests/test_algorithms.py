@@ -4,6 +4,8 @@ import hmac
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -176,6 +178,16 @@ def test_refuses_a_list_that_cannot_be_meant(names: object, secret: bool, proble
 def test_accepts_one_name_or_a_collection(names: Any, secret: bool) -> None:
     """BCP-01: the list is explicit, in any collection."""
     assert check_algorithms(names, secret=secret) == frozenset([names] if isinstance(names, str) else names)
+
+
+@pytest.mark.parametrize("salt_length", [0, 20, 31, 33, padding.PSS.MAX_LENGTH])
+def test_a_salt_is_as_long_as_the_digest(salt_length: Any) -> None:
+    """RFC 7518 3.5: with a salt of another length the same key makes a signature that is none."""
+    issuer = LocalIssuer(algorithm="PS256")
+    signing_input, _, _ = issuer.token().rpartition(".")
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), salt_length)
+    signature = issuer.key.private.sign(signing_input.encode(), pss, hashes.SHA256())
+    assert refusal(issuer, f"{signing_input}.{base64url(signature)}") is Reason.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize("name", ML_DSA)

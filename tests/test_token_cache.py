@@ -309,6 +309,13 @@ def test_knows_no_token_that_does_not_begin_as_a_header_does(raw: str) -> None:
     assert {cache.digest(base64url(b"{" + bytes([after]))) is None for after in range(256)} == {False}
 
 
+@pytest.mark.parametrize("raw", ["eyJé.e30.c2ln", "eyJ\ud800.e30.c2ln"])
+def test_knows_no_token_beyond_ascii(issuer: LocalIssuer, clock: Clock, raw: str) -> None:
+    """No token is; and what no encoding can write is refused, too, not a crash."""
+    assert TokenCache(1).digest(raw) is None
+    assert reason(ResourceServer.validate, server_for(issuer, clock), raw) is Reason.MALFORMED
+
+
 def test_begins_anew_empty_and_as_large_as_before() -> None:
     """What a forked child does at once: nothing remembered, nothing counted, and no lock of the parent's."""
     cache = TokenCache(2)
