@@ -68,7 +68,7 @@ def main() -> None:
         sys.exit("\n".join(failures))
 
 
-def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
+def read_options() -> argparse.Namespace:
     """Return what the command line asks for. Exits with 2 where it asks for what fits nothing."""
     epilog = "subjects:\n" + "\n".join(f"  {name:13} {meaning}" for name, meaning in SUBJECTS.items())
     parser = argparse.ArgumentParser(
@@ -87,7 +87,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--record", action="store_true", help="instructions: put what was counted on record")
     add("--json", type=file, metavar="FILE", help="write the tables as JSON, too")
     add("--docs", action="store_true", help="write the tables and the charts into docs/benchmarks, too")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     options.subjects = list(dict.fromkeys(options.subjects))
     if options.docs and (options.subjects or options.plan is not FULL):
         parser.error("--docs writes results.md: measure everything, scripts/bench --full --docs")

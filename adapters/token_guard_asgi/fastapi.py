@@ -92,8 +92,11 @@ class _Refused(HTTPException):
     def __init__(self, cell: ConnectionCell) -> None:
         super().__init__(0, detail="the request was refused")
         self.cell = cell
-        self.refusal = cell.refusal
         error_handlers(cell.scope)[_Refused] = _answer
+
+    @property
+    def refusal(self) -> Refusal | None:
+        return self.cell.refusal
 
 
 async def _answer(connection: HTTPConnection, error: _Refused) -> ASGIApp | None:

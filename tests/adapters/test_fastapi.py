@@ -3,9 +3,10 @@
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -798,20 +799,26 @@ async def test_a_mounted_router_may_run_in_a_task_of_its_own() -> None:
     assert outcome(await fetch(app, "/api/", WRITER)) == LACKING
 
 
+def route_class(run: Callable[[Coroutine[Any, Any, Response]], Awaitable[Response]]) -> type[APIRoute]:
+    """Return a route class of an application that has its endpoints run by `run`."""
+
+    class Route(APIRoute):
+        def get_route_handler(self) -> Any:
+            handle = super().get_route_handler()
+
+            async def handle_elsewhere(request: Request) -> Response:
+                return await run(handle(request))
+
+            return handle_elsewhere
+
+    return Route
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_an_endpoint_may_run_in_a_task_of_its_own() -> None:
     """As where a route class of the application's gives every endpoint so much time."""
 
-    class Timed(APIRoute):
-        def get_route_handler(self) -> Any:
-            handle = super().get_route_handler()
-
-            async def handle_in_time(request: Request) -> Response:
-                return await asyncio.wait_for(handle(request), 60)
-
-            return handle_in_time
-
-    app, router = FastAPI(), APIRouter(route_class=Timed)
+    app, router = FastAPI(), APIRouter(route_class=route_class(lambda handling: asyncio.wait_for(handling, 60)))
 
     @router.get("/")
     async def endpoint(token: ReaderToken) -> str | None:
@@ -827,16 +834,7 @@ async def test_a_context_that_serves_others_keeps_no_token() -> None:
     """A route class may run endpoints in one context for all: the token of one request opens nothing to the next."""
     shared = copy_context()
 
-    class Sharing(APIRoute):
-        def get_route_handler(self) -> Any:
-            handle = super().get_route_handler()
-
-            async def handle_elsewhere(request: Request) -> Response:
-                return await asyncio.create_task(handle(request), context=shared)
-
-            return handle_elsewhere
-
-    app, router = FastAPI(), APIRouter(route_class=Sharing)
+    app, router = FastAPI(), APIRouter(route_class=route_class(partial(asyncio.create_task, context=shared)))
 
     @router.get("/guarded")
     async def guarded(token: ReaderToken) -> str | None:
